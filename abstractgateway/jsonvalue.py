@@ -1,0 +1,64 @@
+"""JSON in and out: one encoder, one strict decoder, one check of what may be stored.
+
+A JSON value here is what any other JSON reader understands as well: text keys, finite numbers, no lone surrogates.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from .errors import Invalid
+
+JsonObject = dict[str, Any]
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
+def dumps(value: Any, *, field: str = "value") -> bytes:
+    """Return the compact UTF-8 JSON of a value. Raises `Invalid(field, …)` when it has none."""
+    return _encode(_COMPACT, value, field)
+
+
+def dumps_canonical(value: Any, *, field: str = "value") -> bytes:
+    """Return the one JSON text of a value that hashes are made of: compact, keys sorted, UTF-8."""
+    return _encode(_CANONICAL, value, field)
+
+
+def loads(text: bytes | str, *, field: str = "body") -> Any:
+    """Return the value of a JSON text. Raises `Invalid(field, …)` for anything that strict JSON does not allow."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise Invalid(field, "is nested too deeply", code="json_invalid") from error
+    except ValueError as error:
+        raise Invalid(field, f"is not valid JSON: {error}", code="json_invalid") from error
+
+
+def check_json(value: Any, *, field: str = "value") -> None:
+    """Raise `Invalid(field, …)` unless the value survives a round trip through JSON unchanged."""
+    _encode(_COMPACT, value, field)
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            wrong = next((key for key in item if not isinstance(key, str)), None)
+            if wrong is not None:
+                raise Invalid(field, f"has the key {wrong!r}; JSON keys are text")
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
+
+
+def _encode(encoder: json.JSONEncoder, value: Any, field: str) -> bytes:
+    try:
+        return encoder.encode(value).encode()
+    except RecursionError as error:
+        raise Invalid(field, "is nested too deeply or contains itself") from error
+    except (TypeError, ValueError) as error:
+        raise Invalid(field, f"cannot be written as JSON: {error}") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
