@@ -1,0 +1,205 @@
+"""The settings: one table, and the only reader of the environment.
+
+A row of `SETTINGS` is a setting: its field in `GatewayConfig`, its environment names (the first that is set and not
+blank wins), its parser, its default and what it does. The environment, `config status` and the settings page of the
+documentation are made from the rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import Invalid
+
+PREFIX = "ABSTRACTGATEWAY_"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """Everything that can be set about a gateway; `SETTINGS` says what each field means.
+
+    Raises `Invalid` for values that cannot work together.
+    """
+
+    data_dir: str | Path = "./runtime"
+    flows_dir: str | Path = "./flows"
+    store_backend: str = "file"
+    db_path: str | Path | None = None
+    durability: str = "full"
+    runner_enabled: bool = True
+    advance_workers: int = 8
+    effect_workers: int = 32
+    step_batch: int = 256
+    provider: str | None = None
+    model: str | None = None
+    security: bool = True
+    auth_tokens: tuple[str, ...] = ()
+    protect_read: bool = True
+    protect_write: bool = True
+    dev_read_no_auth: bool = False
+    allowed_origins: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")
+    allowed_hosts: tuple[str, ...] = ()
+    max_body_bytes: int = 256_000
+    max_sse: int = 10_000
+    http_threads: int = 8
+
+    def __post_init__(self) -> None:
+        _check_choice("store_backend", self.store_backend, ("file", "sqlite", "memory"))
+        _check_choice("durability", self.durability, ("full", "relaxed"))
+        if self.store_backend == "sqlite":
+            _check_inside(self.database_path, Path(self.data_dir))
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file: `db_path`, or `gateway.sqlite3` in the data directory."""
+        return Path(self.db_path) if self.db_path else Path(self.data_dir) / "gateway.sqlite3"
+
+    @staticmethod
+    def from_env(environ: Mapping[str, str] | None = None, **overrides: Any) -> GatewayConfig:
+        """Return the settings that the environment gives, with `overrides` winning over it.
+
+        A blank variable counts as unset. Raises `Invalid` naming the variable that cannot be read.
+        """
+        source = os.environ if environ is None else environ
+        values = {row.field: row.read(source) for row in SETTINGS}
+        return GatewayConfig(**{**values, **overrides})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row: the field it fills, its environment names, how its text is read, and one sentence about it."""
+
+    field: str
+    names: tuple[str, ...]
+    parse: Callable[[str], Any]
+    text: str
+
+    @property
+    def default(self) -> Any:
+        return next(item.default for item in fields(GatewayConfig) if item.name == self.field)
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """Return the value the environment gives this setting, else its default."""
+        if self.field == "auth_tokens":
+            return _merged_tokens(environ, self.names)
+        for name in self.names:
+            text = environ.get(name, "").strip()
+            if text:
+                return _parsed(name, text, self.parse)
+        return self.default
+
+
+def parse_bool(text: str) -> bool:
+    """Return what `1 true yes on` or `0 false no off` mean, in any case."""
+    lowered = text.lower()
+    if lowered in _TRUE or lowered in _FALSE:
+        return lowered in _TRUE
+    raise ValueError("use 1 or 0")
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """Return the non-blank items of a comma-separated text, in order and without repetition."""
+    return tuple(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise ValueError(f"use a whole number from {least}")
+        return number
+
+    return parse
+
+
+def _lower(text: str) -> str:
+    return text.lower()
+
+
+def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise Invalid(name, f"{text!r} cannot be read: {error}") from error
+
+
+def _merged_tokens(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, ...]:
+    current, legacy = names[:2], names[2:]
+    for group in (current, legacy):
+        merged = parse_list(",".join(environ.get(name, "") for name in group))
+        if merged:
+            return merged
+    return ()
+
+
+def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise Invalid(field, f"{value!r} is not one of {', '.join(repr(choice) for choice in choices)}")
+
+
+def _check_inside(path: Path, directory: Path) -> None:
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise Invalid(
+            "ABSTRACTGATEWAY_DB_PATH",
+            "ABSTRACTGATEWAY_DB_PATH must point to a file under ABSTRACTGATEWAY_DATA_DIR "
+            f"({str(path)!r} is outside {str(directory)!r})",
+        )
+
+
+def _env(suffix: str, *fallbacks: str) -> tuple[str, ...]:
+    return (PREFIX + suffix, *fallbacks)
+
+
+def _legacy(suffix: str) -> tuple[str, ...]:
+    return _env(suffix, "ABSTRACTFLOW_GATEWAY_" + suffix)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("data_dir", _env("DATA_DIR", "ABSTRACTFLOW_RUNTIME_DIR"), str, "Where runs, ledgers, commands and artifacts are kept."),
+    Setting(
+        "flows_dir",
+        _env("FLOWS_DIR", "ABSTRACTFRAMEWORK_WORKFLOWS_DIR", "ABSTRACTFLOW_FLOWS_DIR"),
+        str,
+        "A directory of `*.flow` bundles, or one bundle file.",
+    ),
+    Setting("store_backend", _env("STORE_BACKEND"), _lower, "`file`, `sqlite`, or `memory` (nothing survives the process)."),
+    Setting("db_path", _env("DB_PATH"), str, "The SQLite file; it must lie in the data directory."),
+    Setting(
+        "durability",
+        _env("DURABILITY"),
+        _lower,
+        "`full`: an answer is sent after its bytes are fsynced; `relaxed`: a power loss may cost the last moments.",
+    ),
+    Setting("runner_enabled", _legacy("RUNNER"), parse_bool, "Whether this process drives runs."),
+    Setting("advance_workers", _legacy("TICK_WORKERS"), _at_least(1), "How many runs are advanced at once."),
+    Setting("effect_workers", _env("EFFECT_WORKERS"), _at_least(1), "How many model calls and tools may be in flight at once."),
+    Setting("step_batch", _legacy("TICK_MAX_STEPS"), _at_least(1), "After how many steps a busy run shows its progress."),
+    Setting("provider", _env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."),
+    Setting("model", _env("MODEL", "ABSTRACTFLOW_MODEL"), str, "The model used where a flow names none."),
+    Setting("security", _legacy("SECURITY"), parse_bool, "0 switches every check off; only for closed test systems."),
+    Setting(
+        "auth_tokens",
+        (*_env("AUTH_TOKEN"), *_env("AUTH_TOKENS"), "ABSTRACTFLOW_GATEWAY_AUTH_TOKEN", "ABSTRACTFLOW_GATEWAY_AUTH_TOKENS"),
+        parse_list,
+        "The bearer tokens that are accepted; both names are comma lists and are joined.",
+    ),
+    Setting("protect_read", _legacy("PROTECT_READ"), parse_bool, "Whether GET and HEAD need a token."),
+    Setting("protect_write", _legacy("PROTECT_WRITE"), parse_bool, "Whether POST, PUT, PATCH and DELETE need a token."),
+    Setting("dev_read_no_auth", _legacy("DEV_READ_NO_AUTH"), parse_bool, "Whether loopback clients may read without a token."),
+    Setting("allowed_origins", _legacy("ALLOWED_ORIGINS"), parse_list, "Browser origins that may call: texts, or globs with `*`."),
+    Setting(
+        "allowed_hosts",
+        _env("ALLOWED_HOSTS"),
+        parse_list,
+        "Names the `Host` header may have besides loopback and the bound address; `*` for any.",
+    ),
+    Setting("max_body_bytes", _legacy("MAX_BODY_BYTES"), _at_least(0), "The largest body of a write; 0 for no limit."),
+    Setting("max_sse", _legacy("MAX_SSE"), _at_least(1), "How many streams may be open at once."),
+    Setting("http_threads", _env("HTTP_THREADS"), _at_least(1), "How many requests are worked on at once; streams take no thread."),
+)
