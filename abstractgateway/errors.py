@@ -41,6 +41,12 @@ class StaleWrite(Conflict):
     code = "stale_write"
 
 
+class LeaseLost(Conflict):
+    """Another runner owns the runs of this store now: stop driving them."""
+
+    code = "lease_lost"
+
+
 class Invalid(GatewayError, ValueError):
     """The request itself is wrong: correct `field`, because of `why`."""
 

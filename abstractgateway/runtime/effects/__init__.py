@@ -1,0 +1,22 @@
+"""The effects the kernel performs itself; every other type is performed by a handler the host gives."""
+
+from __future__ import annotations
+
+from ..models import EffectType
+from .events import emit_event
+from .request import EffectRequest, ExternalEffect, InternalEffect
+from .subworkflows import start_subworkflow
+from .variables import vars_query
+from .waits import answer_user, ask_user, wait_event, wait_until
+
+INTERNAL_EFFECTS: dict[EffectType, InternalEffect] = {
+    EffectType.WAIT_EVENT: wait_event,
+    EffectType.WAIT_UNTIL: wait_until,
+    EffectType.ASK_USER: ask_user,
+    EffectType.ANSWER_USER: answer_user,
+    EffectType.EMIT_EVENT: emit_event,
+    EffectType.START_SUBWORKFLOW: start_subworkflow,
+    EffectType.VARS_QUERY: vars_query,
+}
+
+__all__ = ["INTERNAL_EFFECTS", "EffectRequest", "ExternalEffect", "InternalEffect"]

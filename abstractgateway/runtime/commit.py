@@ -1,0 +1,136 @@
+"""What a transition changes, as one value that a store makes durable all at once (promise G2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..jsonvalue import JsonObject
+from .models import RunState
+
+ANY_REVISION = -1
+"""The expected revision of a write that overrides whatever is stored (an embedding program's `save`)."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it: its state, its revision (1 for the first write) and the head of its ledger."""
+
+    state: RunState
+    revision: int
+    ledger_len: int
+    ledger_hash: str | None
+
+
+@dataclass(frozen=True)
+class RunWrite:
+    """One run's part of a commit; without a `state` it only appends records.
+
+    `expected` is the revision the run must have (0: it must not exist; `ANY_REVISION`: whatever it is). `records` are
+    appended after the `ledger_len` records that are there; `ledger_hash` is the chain's head after them.
+    """
+
+    run_id: str
+    state: RunState | None
+    body: bytes
+    expected: int
+    records: tuple[bytes, ...]
+    ledger_len: int
+    ledger_hash: str | None
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """A durable command of the inbox; `seq` is its place there, from 1, given by the store."""
+
+    command_id: str
+    run_id: str
+    type: str
+    payload: JsonObject
+    ts: str
+    client_id: str | None = None
+    seq: int = 0
+
+    def to_dict(self) -> JsonObject:
+        return {name: getattr(self, name) for name in CommandRecord.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class CommandAppendResult:
+    """The receipt of a command: a repeated `command_id` is a duplicate with the first one's `seq`."""
+
+    accepted: bool
+    duplicate: bool
+    seq: int
+
+
+@dataclass(frozen=True)
+class CommandOutcome:
+    """What became of a command: `applied`, or `rejected` and why. Storing it moves the inbox cursor to `seq`."""
+
+    seq: int
+    command_id: str
+    status: str
+    reason: str | None
+    applied_at: str
+
+    def to_dict(self) -> JsonObject:
+        return {name: getattr(self, name) for name in CommandOutcome.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Everything one or more transitions change; visible together or not at all.
+
+    `epoch` is the writer's lease epoch: the store refuses it with `LeaseLost` once a later epoch has been claimed.
+    """
+
+    runs: tuple[RunWrite, ...] = ()
+    command: CommandRecord | None = None
+    outcome: CommandOutcome | None = None
+    epoch: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.runs and self.command is None and self.outcome is None
+
+
+@dataclass(frozen=True)
+class CommitReceipt:
+    """What the store decided while committing: the receipt of the command, when the commit had one."""
+
+    command: CommandAppendResult | None = None
+
+
+class KernelRuns(Protocol):
+    """What the kernel reads of runs."""
+
+    def open(self, run_id: str) -> StoredRun | None:
+        """Return a copy of the run and where it stands, or None for an unknown id."""
+
+    def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
+        """Return the ids of the runs that wait on one of these keys, oldest wait first."""
+
+    def children_of(self, run_id: str) -> list[str]:
+        """Return the ids of the runs whose parent is this run, oldest first."""
+
+
+class KernelLedger(Protocol):
+    """What the kernel reads of ledgers."""
+
+    def read_record(self, run_id: str, cursor: int) -> JsonObject | None:
+        """Return the record at a cursor (from 1), or None when there is none."""
+
+
+class KernelStores(Protocol):
+    """The stores as the kernel sees them: two readers, and the one way to change anything."""
+
+    @property
+    def runs(self) -> KernelRuns: ...
+
+    @property
+    def ledger(self) -> KernelLedger: ...
+
+    def commit(self, commit: Commit) -> CommitReceipt:
+        """Make a commit durable and return. Raises `StaleWrite` when a run is not at its expected revision."""

@@ -1,0 +1,283 @@
+"""Transitions: what each verb of the table does to a run, inside a draft.
+
+Every function changes runs in memory only; the draft's commit makes the change durable, together with what the end
+of a child run means for its parent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import parse_iso
+from ..errors import Conflict, Invalid
+from ..jsonvalue import JsonObject, check_json
+from . import records
+from .draft import Draft, OpenRun
+from .models import RunState, RunStatus, WaitReason, WaitState
+from .paths import namespace, store_at
+from .transitions import next_status
+
+
+def is_paused(state: RunState) -> bool:
+    """Say whether the run carries the pause flag."""
+    return bool(_control(state).get("paused"))
+
+
+def is_due(state: RunState, draft: Draft) -> bool:
+    """Say whether the run waits for a time that has come."""
+    wait = state.waiting
+    if wait is None or wait.reason is not WaitReason.UNTIL or wait.until is None or is_paused(state):
+        return False
+    return parse_iso(wait.until, field="until") <= draft.clock.now()
+
+
+def move(draft: Draft, run: OpenRun, next_node: str) -> None:
+    """Go on to another node."""
+    _enter(draft, run, "step")
+    mark_transition(run.state, run.state.current_node, next_node)
+    run.state.current_node = next_node
+
+
+def wait(draft: Draft, run: OpenRun, state: WaitState) -> None:
+    """Stand still until the wait is answered; the current node stays the one that waits."""
+    _enter(draft, run, "wait")
+    mark_transition(run.state, run.state.current_node, state.resume_to_node)
+    run.state.waiting = state
+
+
+def complete(draft: Draft, run: OpenRun, output: JsonObject, *, record: bool = True) -> None:
+    """End the run with its output; `record` is False where the effect's own record already tells it."""
+    next_status(run.state.status, "complete")
+    if record:
+        run.append(records.completed(run, output, now=draft.now_iso()))
+    _enter(draft, run, "complete")
+    run.state.output = output
+    _end(draft, run)
+
+
+def fail(draft: Draft, run: OpenRun, error: str) -> None:
+    """End the run as failed."""
+    _enter(draft, run, "fail")
+    run.state.error = error
+    run.state.waiting = None
+    _end(draft, run)
+
+
+def cancel(draft: Draft, run: OpenRun, reason: str | None = None) -> bool:
+    """Cancel a run; False when it had ended already."""
+    if run.state.status.is_terminal:
+        return False
+    _enter(draft, run, "cancel")
+    run.state.error = reason or "Cancelled"
+    run.state.waiting = None
+    _control(run.state).pop("paused", None)
+    _end(draft, run)
+    return True
+
+
+def pause(draft: Draft, run: OpenRun, reason: str | None = None) -> bool:
+    """Pause a run; False when it has ended, is paused, or waits for a person (an answer is a pause already)."""
+    state = run.state
+    if state.status.is_terminal or is_paused(state) or _waits_for_person(state):
+        return False
+    was_running = state.status is RunStatus.RUNNING
+    _enter(draft, run, "pause")
+    control = namespace(namespace(state.vars, "_runtime"), "control")
+    control |= {"paused": True, "paused_at": state.updated_at}
+    if reason:
+        control["pause_reason"] = reason
+    if was_running:
+        state.waiting = WaitState(
+            reason=WaitReason.USER,
+            wait_key=f"pause:{state.run_id}",
+            resume_to_node=state.current_node,
+            prompt="Paused",
+            allow_free_text=False,
+            details={"kind": "pause"},
+        )
+    return True
+
+
+def unpause(draft: Draft, run: OpenRun) -> bool:
+    """Take the pause flag off; False when the run was not paused. What happened meanwhile is caught up with."""
+    state = run.state
+    if not is_paused(state):
+        return False
+    control = _control(state)
+    control.pop("paused", None)
+    control.pop("pause_reason", None)
+    if is_pause_wait(state.waiting):
+        _enter(draft, run, "unpause")
+        state.waiting = None
+    else:
+        _enter(draft, run, "keep")
+    control["resumed_at"] = state.updated_at
+    catch_up_with_child(draft, run)
+    return True
+
+
+def resume(draft: Draft, run: OpenRun, wait_key: str | None, payload: JsonObject) -> None:
+    """Answer the run's wait. Raises `Conflict` when it is paused, does not wait, or waits on another key.
+
+    Raises `Invalid` when the wait offers choices only and the answer is none of them.
+    """
+    waiting = _answerable(run.state, wait_key)
+    check_json(payload, field="payload")
+    _check_choice(waiting, payload)
+    answer_wait(draft, run, waiting, payload)
+
+
+def answer_wait(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObject) -> None:
+    """Store what the run waited for and let it go on, or end, where the wait says so."""
+    state = run.state
+    stored = as_tool_result(waiting, payload)
+    if waiting.result_key:
+        store_at(state.vars, waiting.result_key, stored)
+    run.append(records.resumed(run, waiting, payload, now=draft.now_iso()))
+    state.waiting = None
+    if waiting.resume_to_node is None:
+        _enter(draft, run, "complete")
+        state.output = {"success": True, "result": stored}
+        run.append(records.completed(run, state.output, now=draft.now_iso(), via_wait=waiting))
+        _end(draft, run)
+        return
+    _enter(draft, run, "resume")
+    state.current_node = waiting.resume_to_node
+
+
+def fire_timer(draft: Draft, run: OpenRun) -> None:
+    """Let a run whose time has come go on; nothing is stored and nothing recorded, as in AbstractRuntime."""
+    waiting = run.state.waiting
+    assert waiting is not None
+    run.state.waiting = None
+    if waiting.resume_to_node is None:
+        complete(draft, run, {"success": True, "result": None})
+        return
+    _enter(draft, run, "resume")
+    run.state.current_node = waiting.resume_to_node
+
+
+def catch_up_with_child(draft: Draft, run: OpenRun) -> None:
+    """Resume a parent whose child ended while the parent could not take the news."""
+    child_id = awaited_child(run.state)
+    child = draft.peek(child_id) if child_id else None
+    if child is not None and child.status.is_terminal:
+        _tell_parent(draft, child, run)
+
+
+def awaited_child(state: RunState) -> str | None:
+    """Return the id of the child run whose end this run waits for."""
+    waiting = state.waiting
+    if waiting is None or waiting.reason is not WaitReason.SUBWORKFLOW or not waiting.details:
+        return None
+    found = waiting.details.get("sub_run_id")
+    return str(found) if found else None
+
+
+def mark_transition(state: RunState, node: str, next_node: str | None) -> None:
+    """Note the last transition where nodes with several ways in look for it."""
+    temp = namespace(state.vars, "_temp")
+    temp["prev_node_id"], temp["prev_next_node"] = node, next_node
+
+
+def is_pause_wait(waiting: WaitState | None) -> bool:
+    """Say whether a wait stands for a pause between two steps."""
+    return waiting is not None and bool(waiting.details) and (waiting.details or {}).get("kind") == "pause"
+
+
+def as_tool_result(waiting: WaitState, payload: JsonObject) -> JsonObject:
+    """Return the payload as a tool's result where the wait asks for that form."""
+    details = waiting.details or {}
+    if not details.get("wrap_as_tool_result") or ("mode" in payload and "results" in payload):
+        return payload
+    return tool_result_of_child(
+        payload.get("output"),
+        str(payload.get("sub_run_id") or details.get("sub_run_id") or ""),
+        name=str(details.get("tool_name") or "start_subworkflow"),
+        call_id=str(details.get("call_id") or "subworkflow"),
+    )
+
+
+def tool_result_of_child(output: Any, child_id: str, *, name: str, call_id: str) -> JsonObject:
+    """Return a child run's output in the form of an executed tool call."""
+    fields = output if isinstance(output, dict) else {"result": output}
+    answer = fields.get("answer")
+    text = answer if isinstance(answer, str) else str(answer if answer is not None else fields)
+    succeeded = fields.get("success") is not False
+    result = {"rendered": text, "answer": text, "sub_run_id": child_id}
+    entry = {"call_id": call_id, "name": name, "success": succeeded, "output": result, "error": None}
+    if not succeeded:
+        entry["error"] = str(fields.get("error") or "the sub-workflow failed")
+    return {"mode": "executed", "results": [entry]}
+
+
+def _enter(draft: Draft, run: OpenRun, verb: str) -> None:
+    run.state.status = next_status(run.state.status, verb)
+    run.touch(draft.now_iso())
+
+
+def _end(draft: Draft, run: OpenRun) -> None:
+    """Close the books of a run that ended, and tell the parent that waits for it, in the same commit."""
+    state = run.state
+    own = namespace(state.vars, "_runtime")
+    own.pop("visits", None)
+    own.pop("in_flight", None)
+    run.append(records.status_event(run, state.status, now=draft.now_iso()))
+    parent = draft.peek(state.parent_run_id) if state.parent_run_id else None
+    if parent is not None and awaited_child(parent) == state.run_id and not is_paused(parent):
+        _tell_parent(draft, state, draft.open(parent.run_id))
+
+
+def _tell_parent(draft: Draft, child: RunState, parent: OpenRun) -> None:
+    waiting = parent.state.waiting
+    assert waiting is not None
+    details = waiting.details or {}
+    if details.get("sync") and child.status is not RunStatus.COMPLETED and not details.get("wrap_as_tool_result"):
+        fail(draft, parent, f"subworkflow {child.workflow_id!r} {child.status.value}: {child.error}")
+        return
+    answer_wait(draft, parent, waiting, child_payload(child, include_traces=bool(details.get("include_traces"))))
+
+
+def child_payload(child: RunState, *, include_traces: bool) -> JsonObject:
+    """Return what a parent gets when its child ends: `{sub_run_id, output[, node_traces]}`.
+
+    The output of a child that did not complete says so: `success` false, `error`, and `cancelled` where it was.
+    """
+    output: Any = child.output
+    if child.status is not RunStatus.COMPLETED:
+        output = {"success": False, "error": child.error, **(child.output or {})}
+        if child.status is RunStatus.CANCELLED:
+            output["cancelled"] = True
+    payload: JsonObject = {"sub_run_id": child.run_id, "output": output if output is not None else {}}
+    if include_traces:
+        payload["node_traces"] = (child.vars.get("_runtime") or {}).get("node_traces") or {}
+    return payload
+
+
+def _answerable(state: RunState, wait_key: str | None) -> WaitState:
+    if is_paused(state):
+        raise Conflict(f"run {state.run_id!r} is paused; resume it before answering", code="run_paused")
+    waiting = state.waiting
+    if state.status is not RunStatus.WAITING or waiting is None:
+        raise Conflict(f"run {state.run_id!r} is not waiting; it is {state.status.value}", code="not_waiting")
+    if wait_key is not None and waiting.wait_key is not None and wait_key != waiting.wait_key:
+        raise Conflict(f"wait_key mismatch: the run waits on {waiting.wait_key!r}, not {wait_key!r}", code="stale_answer")
+    return waiting
+
+
+def _check_choice(waiting: WaitState, payload: JsonObject) -> None:
+    if waiting.allow_free_text or not waiting.choices:
+        return
+    answer = payload.get("response", payload.get("text"))
+    if answer not in waiting.choices:
+        raise Invalid("payload.response", f"{answer!r} is not one of the choices {waiting.choices!r}", code="not_a_choice")
+
+
+def _waits_for_person(state: RunState) -> bool:
+    waiting = state.waiting
+    return waiting is not None and waiting.reason is WaitReason.USER and not is_pause_wait(waiting)
+
+
+def _control(state: RunState) -> JsonObject:
+    control = (state.vars.get("_runtime") or {}).get("control")
+    return control if isinstance(control, dict) else {}

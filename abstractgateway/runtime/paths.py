@@ -1,0 +1,39 @@
+"""Places inside `run.vars`, written as `a.b.c` or, where names contain dots, as the JSON pointer `/a/b/c`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..jsonvalue import JsonObject
+
+
+def split_path(path: str) -> list[str]:
+    """Return the names a path consists of; `~1` and `~0` in a pointer stand for `/` and `~`."""
+    if path.startswith("/"):
+        return [part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/")]
+    return path.split(".")
+
+
+def pointer_to(*names: str) -> str:
+    """Return the JSON pointer of a place, for names that may contain dots."""
+    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+
+
+def store_at(vars: JsonObject, path: str, value: Any) -> None:
+    """Put a value at a place, making the objects on the way; anything else on the way is replaced by an object."""
+    *parents, last = split_path(path)
+    place = vars
+    for name in parents:
+        inner = place.get(name)
+        if not isinstance(inner, dict):
+            inner = place[name] = {}
+        place = inner
+    place[last] = value
+
+
+def namespace(vars: JsonObject, name: str) -> JsonObject:
+    """Return the object at `vars[name]`, put there when it is missing or not an object."""
+    found = vars.get(name)
+    if not isinstance(found, dict):
+        found = vars[name] = {}
+    return found

@@ -1,0 +1,97 @@
+"""The ledger records of each moment in a run's life, in the shapes clients of AbstractRuntime know."""
+
+from __future__ import annotations
+
+from ..jsonvalue import JsonObject
+from .draft import OpenRun
+from .models import Effect, EffectOutcome, RunStatus, StepRecord, StepStatus, WaitState
+
+
+def started(run: OpenRun, node_id: str, effect: Effect, *, now: str, attempt: int, key: str) -> StepRecord:
+    """Return the record that an effect is about to be performed: the intent of promise G5."""
+    return StepRecord(
+        run_id=run.state.run_id,
+        step_id=run.new_step_id(),
+        node_id=node_id,
+        status=StepStatus.STARTED,
+        effect=effect.to_dict(),
+        started_at=now,
+        actor_id=run.state.actor_id,
+        session_id=run.state.session_id,
+        attempt=attempt,
+        idempotency_key=key,
+    )
+
+
+def closed(record: StepRecord, outcome: EffectOutcome, *, now: str) -> StepRecord:
+    """Return the record of what performing a started effect led to."""
+    fields = {**record.__dict__, "status": outcome.status, "ended_at": now, "record_hash": None}
+    if outcome.status is StepStatus.WAITING and outcome.wait is not None:
+        fields["result"] = {"wait": outcome.wait.to_dict()}
+    elif outcome.status is StepStatus.FAILED:
+        fields["error"] = outcome.error
+    else:
+        fields["result"] = outcome.result
+    return StepRecord(**fields)
+
+
+def resumed(run: OpenRun, wait: WaitState, payload: JsonObject, *, now: str) -> StepRecord:
+    """Return the record that a wait was answered."""
+    answer = {
+        "wait_reason": wait.reason.value,
+        "wait_key": wait.wait_key,
+        "resume_to_node": wait.resume_to_node,
+        "result_key": wait.result_key,
+        "payload": payload,
+    }
+    effect = {"type": "resume", "payload": answer, "result_key": None}
+    return _moment(run, effect, {"resumed": True}, now=now)
+
+
+def completed(run: OpenRun, output: JsonObject, *, now: str, via_wait: WaitState | None = None) -> StepRecord:
+    """Return the record that the run ended with an output."""
+    result: JsonObject = {"completed": True, "output": output}
+    if via_wait is not None:
+        result |= {"via": "resume", "wait_reason": via_wait.reason.value, "wait_key": via_wait.wait_key}
+    return _moment(run, None, result, now=now)
+
+
+def node_failed(run: OpenRun, error: str, *, now: str) -> StepRecord:
+    """Return the record that a node raised while it decided what to do."""
+    record = _moment(run, None, None, now=now)
+    record.status, record.error = StepStatus.FAILED, error
+    record.idempotency_key = f"system:tick_exception:{run.state.run_id}"
+    return record
+
+
+def status_event(run: OpenRun, status: RunStatus, *, now: str) -> StepRecord:
+    """Return the last record of every run: the event `abstract.status` with the status it ended in."""
+    payload = {"text": status.value}
+    event = {"name": "abstract.status", "scope": "session", "payload": payload}
+    effect = {"type": "emit_event", "payload": event, "result_key": None}
+    result = {"emitted": True, "name": "abstract.status", "payload": payload}
+    record = _moment(run, effect, result, now=now)
+    record.idempotency_key = f"system:terminal_status:{status.value}"
+    return record
+
+
+def discarded(run: OpenRun, record: StepRecord, outcome: EffectOutcome, *, now: str) -> StepRecord:
+    """Return the record that an effect's outcome came after its run had ended, and was not used."""
+    late = closed(record, outcome, now=now)
+    late.result = {"discarded": True, "run_status": run.state.status.value, "result": late.result}
+    return late
+
+
+def _moment(run: OpenRun, effect: JsonObject | None, result: JsonObject | None, *, now: str) -> StepRecord:
+    return StepRecord(
+        run_id=run.state.run_id,
+        step_id=run.new_step_id(),
+        node_id=run.state.current_node,
+        status=StepStatus.COMPLETED,
+        effect=effect,
+        result=result,
+        started_at=now,
+        ended_at=now,
+        actor_id=run.state.actor_id,
+        session_id=run.state.session_id,
+    )

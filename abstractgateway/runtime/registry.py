@@ -1,0 +1,44 @@
+"""The workflows a process knows, by id."""
+
+from __future__ import annotations
+
+from ..errors import Conflict, NotFound
+from .models import WorkflowSpec
+
+
+class WorkflowRegistry:
+    """Maps a workflow id to its spec; ids are registered once."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, WorkflowSpec] = {}
+
+    def register(self, workflow: WorkflowSpec) -> None:
+        """Add a workflow. Raises `Conflict` when its id is taken."""
+        if workflow.workflow_id in self._specs:
+            raise Conflict(f"workflow {workflow.workflow_id!r} is already registered")
+        self._specs[workflow.workflow_id] = workflow
+
+    def unregister(self, workflow_id: str) -> None:
+        """Remove a workflow. Raises `NotFound` for an unknown id."""
+        self.get_or_raise(workflow_id)
+        del self._specs[workflow_id]
+
+    def get(self, workflow_id: str) -> WorkflowSpec | None:
+        return self._specs.get(workflow_id)
+
+    def get_or_raise(self, workflow_id: str) -> WorkflowSpec:
+        """Return the workflow of an id. Raises `NotFound` naming the known ones."""
+        spec = self._specs.get(workflow_id)
+        if spec is None:
+            known = ", ".join(repr(name) for name in sorted(self._specs)[:10]) or "none"
+            raise NotFound(f"workflow {workflow_id!r} is not registered; known: {known}", code="unknown_workflow")
+        return spec
+
+    def list_ids(self) -> list[str]:
+        return list(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __contains__(self, workflow_id: object) -> bool:
+        return workflow_id in self._specs

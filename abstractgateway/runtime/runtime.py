@@ -1,0 +1,274 @@
+"""The kernel as an embedding program uses it: start, tick, resume, pause and cancel runs, in the calling thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from ..clock import Clock, SystemClock
+from ..errors import Conflict, Invalid, NotFound, StaleWrite
+from ..jsonvalue import JsonObject, dumps, loads
+from . import lifecycle, records
+from .commit import Commit, KernelStores
+from .draft import Draft, OpenRun
+from .effects import ExternalEffect
+from .execution import Execution, PendingEffect
+from .limits import RuntimeConfig
+from .models import EffectOutcome, EffectType, RunState, RunStatus, WorkflowSpec
+from .registry import WorkflowRegistry
+
+Result = TypeVar("Result")
+
+MAX_ATTEMPTS = 50
+"""How often a transition is repeated on a run that others keep changing before the caller is told."""
+
+
+class Runtime:
+    """Runs workflows on stores.
+
+    `stores` is what `abstractgateway.stores.open_memory_stores()` and its siblings return; `run_store` and
+    `ledger_store` may be given instead, as for AbstractRuntime. `effect_handlers` perform the effects that reach
+    outside (`llm_call`, `tool_calls`, …), each called `(run, effect, default_next_node)`.
+    """
+
+    def __init__(
+        self,
+        *,
+        stores: KernelStores | None = None,
+        run_store: object | None = None,
+        ledger_store: object | None = None,
+        effect_handlers: Mapping[EffectType, ExternalEffect] | None = None,
+        workflow_registry: WorkflowRegistry | None = None,
+        config: RuntimeConfig | None = None,
+        clock: Clock | None = None,
+        epoch: int | None = None,
+    ) -> None:
+        self.stores = stores if stores is not None else _paired(run_store, ledger_store)
+        self.run_store = run_store if run_store is not None else self.stores.runs
+        self.ledger_store = ledger_store if ledger_store is not None else self.stores.ledger
+        self.workflow_registry = workflow_registry
+        self.config = config or RuntimeConfig()
+        self.clock = clock or SystemClock()
+        self.epoch = epoch
+        self._handlers = dict(effect_handlers or {})
+
+    def set_workflow_registry(self, registry: WorkflowRegistry) -> None:
+        self.workflow_registry = registry
+
+    def start(
+        self,
+        *,
+        workflow: WorkflowSpec,
+        vars: JsonObject | None = None,
+        actor_id: str | None = None,
+        session_id: str | None = None,
+        parent_run_id: str | None = None,
+    ) -> str:
+        """Create a run that stands before its first step, durably, and return its id.
+
+        Raises `Invalid` when `vars` is not a JSON object.
+        """
+        state = self.new_run(workflow, vars, actor_id=actor_id, session_id=session_id, parent_run_id=parent_run_id)
+        draft = self._draft()
+        draft.create(state)
+        self.stores.commit(draft.to_commit())
+        return state.run_id
+
+    def new_run(
+        self,
+        workflow: WorkflowSpec,
+        vars: JsonObject | None,
+        *,
+        actor_id: str | None = None,
+        session_id: str | None = None,
+        parent_run_id: str | None = None,
+    ) -> RunState:
+        """Return a run that stands before its first step, in memory only; its vars are a copy."""
+        if vars is not None and not isinstance(vars, dict):
+            raise Invalid("vars", f"must be an object, not {type(vars).__name__}")
+        copied: JsonObject = loads(dumps(vars or {}, field="vars"), field="vars")
+        self.config.seed(copied)
+        state = RunState.new(
+            workflow_id=workflow.workflow_id,
+            entry_node=workflow.entry_node,
+            actor_id=actor_id,
+            session_id=session_id,
+            vars=copied,
+            parent_run_id=parent_run_id,
+        )
+        state.created_at = state.updated_at = self._draft().now_iso()
+        return state
+
+    def tick(self, *, workflow: WorkflowSpec, run_id: str, max_steps: int = 100) -> RunState:
+        """Advance a run until it waits, ends, or has taken `max_steps` steps, and return its state.
+
+        Raises `NotFound` for an unknown run, `StaleWrite` when somebody else advances it at the same time.
+        """
+        left = max_steps
+        while True:
+            execution = self.open_execution(workflow, run_id)
+            left -= self.drive(execution, left)
+            child = _child_to_drive(execution.state)
+            if child is None or left <= 0 or not self._drive_child(child, left):
+                return self.get_state(run_id)
+
+    def drive(self, execution: Execution, max_steps: int) -> int:
+        """Advance, commit and perform effects until the run stops or `max_steps` are taken; return how many were."""
+        taken = 0
+        while execution.may_advance and taken < max_steps:
+            taken += execution.advance(max_steps - taken)
+            if not self.commit_execution(execution):
+                return taken
+            if execution.pending is not None:
+                execution.settle(execution.pending, self.perform(execution.state, execution.pending))
+        if execution.has_changes:
+            self.commit_execution(execution)
+        return taken
+
+    def open_execution(self, workflow: WorkflowSpec, run_id: str) -> Execution:
+        """Return an execution of the run as it is stored now. Raises `NotFound` for an unknown run."""
+        stored = self.stores.runs.open(run_id)
+        if stored is None:
+            raise NotFound(f"Unknown run_id: {run_id!r}", code="unknown_run")
+        return Execution(
+            stores=self.stores,
+            clock=self.clock,
+            workflow=workflow,
+            stored=stored,
+            registry=self.workflow_registry,
+            epoch=self.epoch,
+        )
+
+    def commit_execution(self, execution: Execution) -> bool:
+        """Make what an execution did durable; False when its variables cannot be stored, and the run failed instead."""
+        try:
+            commit = execution.to_commit()
+        except Invalid as error:
+            self.fail_run(execution.state.run_id, f"node {execution.state.current_node!r}: {error}")
+            return False
+        self.stores.commit(commit)
+        execution.settle_commit()
+        return True
+
+    def perform(self, state: RunState, pending: PendingEffect) -> EffectOutcome:
+        """Perform an effect on the outside world, in this thread; whatever it raises is its failure."""
+        effect = pending.effect
+        handler = self._handlers.get(effect.type)
+        if handler is None:
+            return EffectOutcome.failed(f"No effect handler registered for {effect.type.value}")
+        try:
+            return handler(state, effect, pending.next_node)
+        except Exception as error:  # a handler may raise anything; it fails the effect, never the process
+            return EffectOutcome.failed(f"{type(error).__name__}: {error}")
+
+    def resume(
+        self,
+        *,
+        workflow: WorkflowSpec,
+        run_id: str,
+        wait_key: str | None,
+        payload: JsonObject,
+        max_steps: int = 100,
+    ) -> RunState:
+        """Answer the run's wait and advance it; `wait_key` None answers whatever it waits for.
+
+        Raises `NotFound` for an unknown run, `Conflict` when it is paused, not waiting or waits on another key, and
+        `Invalid` when the answer is not one of the choices.
+        """
+        self.transact(lambda draft: lifecycle.resume(draft, draft.open(run_id), wait_key, payload))
+        if max_steps <= 0:
+            return self.get_state(run_id)
+        return self.tick(workflow=workflow, run_id=run_id, max_steps=max_steps)
+
+    def pause_run(self, run_id: str, *, reason: str | None = None) -> RunState:
+        """Pause a run; one that has ended, is paused or waits for a person stays as it is."""
+        self.transact(lambda draft: lifecycle.pause(draft, draft.open(run_id), reason))
+        return self.get_state(run_id)
+
+    def resume_run(self, run_id: str) -> RunState:
+        """Take the pause off a run; nothing is advanced."""
+        self.transact(lambda draft: lifecycle.unpause(draft, draft.open(run_id)))
+        return self.get_state(run_id)
+
+    def cancel_run(self, run_id: str, *, reason: str | None = None) -> RunState:
+        """Cancel a run; one that has ended stays as it is. Its children are not touched."""
+        self.transact(lambda draft: lifecycle.cancel(draft, draft.open(run_id), reason))
+        return self.get_state(run_id)
+
+    def fail_run(self, run_id: str, error: str) -> RunState:
+        """End a run as failed, from whatever was last stored of it."""
+        self.transact(lambda draft: _fail(draft, draft.open(run_id), error))
+        return self.get_state(run_id)
+
+    def get_state(self, run_id: str) -> RunState:
+        """Return a copy of a run's state. Raises `NotFound` for an unknown id."""
+        stored = self.stores.runs.open(run_id)
+        if stored is None:
+            raise NotFound(f"Unknown run_id: {run_id!r}", code="unknown_run")
+        return stored.state
+
+    def get_ledger(self, run_id: str) -> list[JsonObject]:
+        """Return the records of a run, oldest first; an unknown run has none."""
+        return list(self.ledger_store.list(run_id))  # type: ignore[attr-defined]
+
+    def transact(self, change: Callable[[Draft], Result]) -> Result:
+        """Apply a change to a fresh draft and commit it, again when somebody else was faster."""
+        return transact(self.stores, self.clock, change, epoch=self.epoch)
+
+    def _draft(self) -> Draft:
+        return Draft(self.stores, self.clock, epoch=self.epoch)
+
+    def _drive_child(self, run_id: str, max_steps: int) -> bool:
+        """Advance a child its parent waits for in line; say whether that ended it."""
+        state = self.get_state(run_id)
+        if self.workflow_registry is None or state.status.is_terminal:
+            return False
+        spec = self.workflow_registry.get_or_raise(state.workflow_id)
+        return self.tick(workflow=spec, run_id=run_id, max_steps=max_steps).status.is_terminal
+
+
+def transact(
+    stores: KernelStores,
+    clock: Clock,
+    change: Callable[[Draft], Result],
+    *,
+    epoch: int | None = None,
+    to_commit: Callable[[Draft, Result], Commit] | None = None,
+) -> Result:
+    """Apply a change to a fresh draft and commit it; repeat from the start when a run in it was changed meanwhile."""
+    for _ in range(MAX_ATTEMPTS):
+        draft = Draft(stores, clock, epoch=epoch)
+        result = change(draft)
+        commit = to_commit(draft, result) if to_commit is not None else draft.to_commit()
+        if commit.is_empty:
+            return result
+        try:
+            stores.commit(commit)
+            return result
+        except StaleWrite as error:
+            last = error
+    raise Conflict(f"the run is changed too often by others: {last}", code="busy")
+
+
+def _fail(draft: Draft, run: OpenRun, error: str) -> None:
+    if not run.state.status.is_terminal:
+        run.append(records.node_failed(run, error, now=draft.now_iso()))
+        lifecycle.fail(draft, run, error)
+
+
+def _child_to_drive(state: RunState) -> str | None:
+    """Return the child that a waiting parent started synchronously."""
+    if state.status is RunStatus.WAITING and state.waiting is not None and (state.waiting.details or {}).get("sync"):
+        return lifecycle.awaited_child(state)
+    return None
+
+
+def _paired(run_store: object | None, ledger_store: object | None) -> KernelStores:
+    """Return one store made of the two ports that programs written for AbstractRuntime give."""
+    if run_store is None or ledger_store is None:
+        raise Invalid("stores", "is missing; give Runtime stores=..., or run_store=... and ledger_store=...")
+    join = getattr(run_store, "join_ledger", None)
+    if join is None:
+        raise Invalid("run_store", f"{type(run_store).__name__} is not one of the stores of abstractgateway.stores")
+    joined: KernelStores = join(ledger_store)
+    return joined

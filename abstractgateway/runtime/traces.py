@@ -1,0 +1,51 @@
+"""Node traces: a bounded excerpt of the ledger inside the run, for agents' scratchpads and debuggers."""
+
+from __future__ import annotations
+
+from ..jsonvalue import JsonObject
+from .models import StepRecord, StepStatus
+from .paths import namespace
+
+MAX_ENTRIES = 100
+"""AbstractRuntime's bound."""
+MAX_BYTES = 16_384
+"""Every entry is written with every checkpoint, so a node's trace may not grow with its prompts."""
+
+
+def note_step(vars: JsonObject, record: StepRecord, size: int, duration_ms: float) -> None:
+    """Add a closed step to its node's trace and drop the oldest ones beyond the bounds.
+
+    `size` is the record's encoded size in bytes; an entry larger than the whole budget keeps its outline only.
+    """
+    traces = namespace(namespace(vars, "_runtime"), "node_traces")
+    trace = traces.get(record.node_id)
+    if not isinstance(trace, dict):
+        trace = traces[record.node_id] = {"node_id": record.node_id, "steps": [], "bytes": 0}
+    trace["steps"].append(_entry(record, size, duration_ms))
+    trace["bytes"] = trace.get("bytes", 0) + min(size, MAX_BYTES)
+    trace["updated_at"] = record.ended_at
+    while len(trace["steps"]) > MAX_ENTRIES or (trace["bytes"] > MAX_BYTES and len(trace["steps"]) > 1):
+        dropped = trace["steps"].pop(0)
+        trace["bytes"] -= dropped["bytes"]
+
+
+def _entry(record: StepRecord, size: int, duration_ms: float) -> JsonObject:
+    entry: JsonObject = {
+        "ts": record.ended_at,
+        "node_id": record.node_id,
+        "status": StepStatus(record.status).value,
+        "idempotency_key": record.idempotency_key,
+        "effect": record.effect,
+        "duration_ms": round(duration_ms, 3),
+        "bytes": min(size, MAX_BYTES),
+    }
+    if size > MAX_BYTES:
+        entry["effect"] = {"type": (record.effect or {}).get("type")}
+        entry["truncated"] = True
+    elif record.status is StepStatus.FAILED:
+        entry["error"] = record.error
+    elif record.status is StepStatus.WAITING:
+        entry["wait"] = (record.result or {}).get("wait")
+    else:
+        entry["result"] = record.result
+    return entry

@@ -1,0 +1,282 @@
+"""The ports of a store, and the values that cross them.
+
+A backend implements `RunStore`, `LedgerStore`, `CommandStore` and `ArtifactStore`, and one `commit` that changes the
+first three together. Every backend passes tests/stores/contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..clock import parse_iso
+from ..errors import Invalid
+from ..jsonvalue import JsonObject
+from ..runtime.commit import (
+    ANY_REVISION,
+    CommandAppendResult,
+    CommandOutcome,
+    CommandRecord,
+    Commit,
+    CommitReceipt,
+    RunWrite,
+    StoredRun,
+)
+from ..runtime.models import RunState, RunStatus, StepRecord, WaitReason
+
+__all__ = [
+    "ANY_REVISION",
+    "ArtifactMetadata",
+    "ArtifactStore",
+    "Changes",
+    "CommandAppendResult",
+    "CommandOutcome",
+    "CommandRecord",
+    "CommandStore",
+    "Commit",
+    "CommitReceipt",
+    "LedgerPage",
+    "LedgerStore",
+    "RunQuery",
+    "RunRow",
+    "RunStore",
+    "RunWrite",
+    "StoredRun",
+    "Stores",
+]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """What listings and wake-ups need of a run, without its variables; `wait_due` is seconds since the epoch."""
+
+    run_id: str
+    workflow_id: str
+    status: RunStatus
+    wait_reason: WaitReason | None
+    wait_key: str | None
+    wait_due: float | None
+    parent_run_id: str | None
+    actor_id: str | None
+    session_id: str | None
+    created_at: str
+    updated_at: str
+    revision: int
+    ledger_len: int
+
+    @staticmethod
+    def of(state: RunState, *, revision: int, ledger_len: int) -> RunRow:
+        """Return the row of a run's state."""
+        waiting = state.waiting if state.status is RunStatus.WAITING else None
+        return RunRow(
+            run_id=state.run_id,
+            workflow_id=state.workflow_id,
+            status=state.status,
+            wait_reason=waiting.reason if waiting else None,
+            wait_key=waiting.wait_key if waiting else None,
+            wait_due=instant_or_none(waiting.until) if waiting and waiting.reason is WaitReason.UNTIL else None,
+            parent_run_id=state.parent_run_id,
+            actor_id=state.actor_id,
+            session_id=state.session_id,
+            created_at=state.created_at,
+            updated_at=state.updated_at,
+            revision=revision,
+            ledger_len=ledger_len,
+        )
+
+    @property
+    def is_timer(self) -> bool:
+        return self.wait_due is not None
+
+
+def instant_or_none(text: str | None) -> float | None:
+    """Return the seconds since the epoch that a stored time names; None for one that names none."""
+    if not text:
+        return None
+    try:
+        return parse_iso(text).timestamp()
+    except Invalid:
+        return None
+
+
+@dataclass(frozen=True)
+class RunQuery:
+    """Which runs to list: every field that is set must hold. The latest updated come first."""
+
+    statuses: tuple[RunStatus, ...] = ()
+    wait_reason: WaitReason | None = None
+    workflow_id: str | None = None
+    session_id: str | None = None
+    parent_run_id: str | None = None
+    root_only: bool = False
+    hide_internal: bool = False
+    limit: int | None = 100
+
+    def matches(self, row: RunRow) -> bool:
+        """Say whether a row is wanted; internal workflows have ids that start with `__`."""
+        return (
+            (not self.statuses or row.status in self.statuses)
+            and (self.wait_reason is None or row.wait_reason is self.wait_reason)
+            and (self.workflow_id is None or row.workflow_id == self.workflow_id)
+            and (self.session_id is None or row.session_id == self.session_id)
+            and (self.parent_run_id is None or row.parent_run_id == self.parent_run_id)
+            and not (self.root_only and row.parent_run_id)
+            and not (self.hide_internal and row.workflow_id.startswith("__"))
+        )
+
+
+@dataclass(frozen=True)
+class LedgerPage:
+    """Records as the JSON bytes they are stored as, oldest first; `next_after` is the cursor of the last one."""
+
+    records: Sequence[bytes]
+    next_after: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What became durable: the rows of the runs that changed, and whether commands arrived."""
+
+    runs: tuple[RunRow, ...]
+    has_commands: bool = False
+
+
+Listener = Callable[[Changes], None]
+Done = Callable[[CommitReceipt | None, Exception | None], None]
+
+
+class RunStore(Protocol):
+    """The checkpoints of runs; `stores.queries` adds the queries of AbstractRuntime's stores on top."""
+
+    def save(self, run: RunState) -> None:
+        """Store a state whatever revision is there; for embedding programs, not for runs that are being driven."""
+
+    def open(self, run_id: str) -> StoredRun | None:
+        """Return a copy of a run and where it stands, or None for an unknown id."""
+
+    def row(self, run_id: str) -> RunRow | None:
+        """Return a run's row, or None for an unknown id."""
+
+    def find(self, query: RunQuery) -> list[RunRow]:
+        """Return the rows that a query wants."""
+
+    def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
+        """Return the ids of the runs that wait on one of these keys, oldest wait first."""
+
+    def children_of(self, run_id: str) -> list[str]:
+        """Return the ids of the runs whose parent is this run, oldest first."""
+
+
+class LedgerStore(Protocol):
+    """The append-only history of each run."""
+
+    def append(self, record: StepRecord) -> None:
+        """Add a record to its run's ledger, chained to the one before; for embedding programs."""
+
+    def list(self, run_id: str) -> list[JsonObject]:
+        """Return all records, decoded, oldest first; an unknown run has none."""
+
+    def read(self, run_id: str, after: int, limit: int) -> LedgerPage:
+        """Return up to `limit` records with cursors greater than `after`, oldest first.
+
+        An unknown run has an empty ledger. The records are the stored JSON bytes, unparsed.
+        """
+
+    def read_record(self, run_id: str, cursor: int) -> JsonObject | None:
+        """Return the record at a cursor (from 1), or None when there is none."""
+
+    def count(self, run_id: str) -> int:
+        """Return how many records a run has."""
+
+
+class CommandStore(Protocol):
+    """The durable inbox of commands, and what became of each."""
+
+    def append(self, command: CommandRecord) -> CommandAppendResult:
+        """Store a command durably; a repeated `command_id` changes nothing and returns the first one's `seq`."""
+
+    def list_after(self, *, after: int, limit: int = 1000) -> tuple[list[CommandRecord], int]:
+        """Return the commands with `seq` greater than `after`, in order, and the last one's `seq` (or `after`)."""
+
+    def get_last_seq(self) -> int:
+        """Return the `seq` of the newest command, 0 when there is none."""
+
+    def get_cursor(self) -> int:
+        """Return the `seq` up to which commands have been dealt with."""
+
+    def get(self, command_id: str) -> CommandRecord | None:
+        """Return a command, or None for an unknown id."""
+
+    def outcome(self, command_id: str) -> CommandOutcome | None:
+        """Return what became of a command; None while nothing has."""
+
+
+@dataclass(frozen=True)
+class ArtifactMetadata:
+    """What is known of an artifact besides its bytes."""
+
+    artifact_id: str
+    content_type: str
+    size_bytes: int
+    created_at: str
+    blob_id: str
+    run_id: str | None
+    tags: dict[str, str]
+
+    def to_dict(self) -> JsonObject:
+        return {name: getattr(self, name) for name in ArtifactMetadata.__dataclass_fields__}
+
+
+class ArtifactStore(Protocol):
+    """Blobs, addressed by their content."""
+
+    def store(
+        self,
+        content: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        run_id: str | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> ArtifactMetadata:
+        """Keep bytes durably and return what is known of them; the same bytes of the same run have the same id."""
+
+    def load(self, artifact_id: str) -> bytes | None:
+        """Return the bytes, checked against their hash, or None for an unknown id."""
+
+    def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
+        """Return what is known of an artifact, or None for an unknown id."""
+
+    def list_by_run(self, run_id: str) -> list[ArtifactMetadata]:
+        """Return the artifacts stored for a run, the newest first."""
+
+
+class Stores(Protocol):
+    """A backend: its four ports, and the one way to change runs, ledgers and commands together."""
+
+    runs: RunStore
+    ledger: LedgerStore
+    commands: CommandStore
+    artifacts: ArtifactStore
+
+    def commit(self, commit: Commit) -> CommitReceipt:
+        """Make a commit durable and return.
+
+        Raises `StaleWrite` when a run is not at its expected revision, `LeaseLost` when its epoch is over, and
+        `Unavailable` when it could not be made durable; nothing of it is visible then.
+        """
+
+    def submit(self, commit: Commit, done: Done) -> None:
+        """Like `commit`, but return at once; `done(receipt, error)` is called once it is decided."""
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call the listener after every commit that became durable, in order; return how to stop that.
+
+        The listener is called in the writer's thread and must be quick; changes of other processes arrive as well.
+        """
+
+    def claim(self, owner: str) -> int:
+        """Begin a new lease epoch, durably, and return it; commits that carry an earlier one are refused from now."""
+
+    def close(self) -> None:
+        """Finish what was submitted and release files and threads; the stores are of no use afterwards."""

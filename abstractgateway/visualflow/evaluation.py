@@ -1,0 +1,225 @@
+"""How a node gets its inputs: everything is looked up when the flow is compiled, nothing is searched for in a step.
+
+For each execution node there is one list of sources in dependency order. A step runs down that list once, so a pure
+node is computed afresh in each step and at most once in it, whatever happened in other steps or other runs, and
+whatever else the flow contains. Precedence for an execution node: edge, then the bus, then the pin's default, which
+only counts for pins without an edge. Pure nodes do not see the bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import GatewayError
+from ..jsonvalue import JsonObject
+from .flow import Node
+from .graph import FanIn, Graph, RoutedPin, Source, data_order
+from .node import Action, Ask, Control, Evaluate, Inputs, NodeType, Pure
+from .state import BUS, Step, public_variables
+from .values import MISSING, pick
+
+Read = Callable[[Step], Any]
+JOIN_PREFIX = "__internal_join_exec__"
+
+
+class NodeFailed(GatewayError, ValueError):
+    """A node that computes a value could not: look at the values that the message shows."""
+
+    code = "node_failed"
+
+
+@dataclass(frozen=True)
+class _Wire:
+    """One connected pin: the slot its value is in, and which part of it."""
+
+    pin: str
+    slot: int
+    handle: str
+
+
+class InputCompiler:
+    """Builds the input functions of all nodes of a flow."""
+
+    def __init__(self, graph: Graph, types: Mapping[str, NodeType]) -> None:
+        self._graph = graph
+        self._types = types
+        self._evaluate: dict[str, Evaluate] = {}
+        self._constants: dict[str, Any] = {}
+        for node in graph.flow.nodes.values():
+            self._prepare(node)
+
+    def inputs_of(self, node: Node) -> Callable[[Step], Inputs]:
+        """Return the function that gives an execution node its inputs in a step."""
+        order, slots = self._plan(node)
+        reads = tuple(self._read(source, slots) for source in order)
+        constants, wires = self._wires(node, slots)
+        defaults = _open_defaults(node, self._graph)
+        bus_of = _bus_reader(node, self._types[node.type].run)
+        routed = self._routed(node, slots)
+
+        def resolve(step: Step) -> Inputs:
+            inputs = dict(defaults)
+            bus = bus_of(step)
+            if isinstance(bus, dict):
+                inputs.update(bus)
+            inputs.update(constants)
+            if reads:
+                values = step.values = []
+                for read in reads:
+                    values.append(read(step))
+                for wire in wires:
+                    value = pick(values[wire.slot], wire.handle)
+                    if value is not MISSING:
+                        inputs[wire.pin] = value
+            return inputs if routed is None else routed(step, inputs)
+
+        return resolve
+
+    def _prepare(self, node: Node) -> None:
+        """Literals are known now; other pure nodes get their function, built once for all who read them."""
+        run = self._types[node.type].run
+        if node.id in self._graph.execution:
+            return
+        build = run.build if isinstance(run, Pure) else run.as_pure if isinstance(run, Action) else None
+        if build is None:
+            self._constants[node.id] = MISSING
+            return
+        evaluate = build(node)
+        if getattr(evaluate, "is_constant", False):
+            self._constants[node.id] = evaluate({}, None)  # type: ignore[arg-type]
+        self._evaluate[node.id] = evaluate
+
+    def _plan(self, node: Node) -> tuple[list[str], dict[str, int]]:
+        roots = [source.node for source in self._graph.dependencies(node.id)]
+        order = [item for item in data_order(self._graph, roots) if item not in self._constants]
+        return order, {item: slot for slot, item in enumerate(order)}
+
+    def _wires(self, node: Node, slots: Mapping[str, int]) -> tuple[JsonObject, tuple[_Wire, ...]]:
+        constants: JsonObject = {}
+        wires: list[_Wire] = []
+        for pin, source in self._graph.sources.get(node.id, {}).items():
+            if source.node not in self._constants:
+                wires.append(_Wire(pin, slots[source.node], source.handle))
+                continue
+            value = pick(self._constants[source.node], source.handle)
+            if value is not MISSING:
+                constants[pin] = value
+        return constants, tuple(wires)
+
+    def _read(self, node_id: str, slots: Mapping[str, int]) -> Read:
+        node = self._graph.flow.nodes[node_id]
+        if node_id not in self._graph.execution:
+            return self._compute(node, slots)
+        run = self._types[node.type].run
+        if isinstance(run, Ask):
+            return _effect_reader(node_id, run.present(node, self._graph.wired_outputs.get(node_id, frozenset())))
+        return _output_reader(node_id)
+
+    def _compute(self, node: Node, slots: Mapping[str, int]) -> Read:
+        evaluate = self._evaluate[node.id]
+        constants, wires = self._wires(node, slots)
+        base = {**_open_defaults(node, self._graph), **constants}
+
+        def compute(step: Step) -> Any:
+            inputs = dict(base)
+            values = step.values
+            for wire in wires:
+                value = pick(values[wire.slot], wire.handle)
+                if value is not MISSING:
+                    inputs[wire.pin] = value
+            try:
+                return evaluate(inputs, step)
+            # Whatever a node raises goes on; here it only gets the name of the node that raised it.
+            except Exception as error:
+                raise NodeFailed(f"node {node.id!r} ({node.type}): {type(error).__name__}: {error}") from error
+
+        return compute
+
+    def _routed(self, node: Node, slots: Mapping[str, int]) -> Callable[[Step, Inputs], Inputs] | None:
+        fan_in = self._graph.fan_ins.get(node.id)
+        if fan_in is None or not fan_in.pins:
+            return None
+        pins = [(pin, self._route_reader(node, pin, routed, slots)) for pin, routed in fan_in.pins.items()]
+
+        def apply(step: Step, inputs: Inputs) -> Inputs:
+            which = enter_by_route(step, node.id, fan_in)
+            for pin, read in pins:
+                inputs[pin] = read(step, which)
+            return inputs
+
+        return apply
+
+    def _route_reader(
+        self, node: Node, pin: str, routed: RoutedPin, slots: Mapping[str, int]
+    ) -> Callable[[Step, int], Any]:
+        default = node.pin_defaults.get(pin)
+
+        def read(step: Step, which: int) -> Any:
+            chosen = self._from_slot(step, routed.by_route.get(which), slots)
+            if chosen is not MISSING:
+                return chosen
+            if routed.fallback is None:
+                return default
+            fallback = self._from_slot(step, routed.fallback, slots)
+            return None if fallback is MISSING else fallback
+
+        return read
+
+    def _from_slot(self, step: Step, source: Source | None, slots: Mapping[str, int]) -> Any:
+        if source is None:
+            return MISSING
+        held = self._constants[source.node] if source.node in self._constants else step.values[slots[source.node]]
+        return pick(held, source.handle)
+
+
+def enter_by_route(step: Step, node_id: str, fan_in: FanIn) -> int:
+    """Return the position of the route by which execution came, and remember it for steps that come by none."""
+    outputs = step.section("node_outputs")
+    temp = step.section()
+    node, handle = temp.get("prev_node_id"), temp.get("prev_exec_handle", "")
+    known = outputs.get(JOIN_PREFIX + node_id)
+    if handle is None and isinstance(known, dict):
+        return int(known.get("which", 0))
+    which = _matching_route(step, fan_in.routes, node, handle, node_id)
+    outputs[JOIN_PREFIX + node_id] = {"which": which, "from": node, "from_handle": fan_in.routes[which].handle}
+    return which
+
+
+def _matching_route(step: Step, routes: tuple[Source, ...], node: Any, handle: Any, node_id: str) -> int:
+    same_node = [position for position, route in enumerate(routes) if route.node == node]
+    exact = [position for position in same_node if routes[position].handle == handle]
+    if exact or len(same_node) == 1:
+        return (exact or same_node)[0]
+    if same_node:
+        step.warn(f"node {node_id!r} could not tell by which pin of {node!r} it was entered and took the first")
+    return same_node[0] if same_node else 0
+
+
+def _open_defaults(node: Node, graph: Graph) -> JsonObject:
+    connected = graph.sources.get(node.id, {})
+    return {pin: value for pin, value in node.pin_defaults.items() if pin not in connected}
+
+
+def _bus_reader(node: Node, run: Pure | Action | Ask | Control) -> Read:
+    sees_variables = isinstance(run, Pure) or (isinstance(run, Action) and run.sets_bus)
+    key = node.data.get("inputKey")
+    if sees_variables and isinstance(key, str) and key.strip():
+        name = key.strip()
+        return lambda step: step.vars.get(name)
+    if sees_variables:
+        return lambda step: step.vars[BUS] if BUS in step.vars else public_variables(step.vars)
+    return lambda step: step.vars.get(BUS)
+
+
+def _output_reader(node_id: str) -> Read:
+    return lambda step: step.temp("node_outputs").get(node_id, MISSING)
+
+
+def _effect_reader(node_id: str, present: Callable[[Any, Step], Any]) -> Read:
+    def read(step: Step) -> Any:
+        raw = step.temp("effects").get(node_id, MISSING)
+        return MISSING if raw is MISSING else present(raw, step)
+
+    return read

@@ -1,0 +1,110 @@
+"""What a node type is: its pins, its sentence, and one of four ways to run.
+
+`Pure` computes a value whenever a step needs it. `Action` computes one when execution comes by, and may change the
+run's variables. `Ask` turns inputs into an effect that the kernel performs, and its result into an output. `Control`
+decides by itself where execution goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..jsonvalue import JsonObject
+from ..runtime.models import EffectType, NodeHandler, StepPlan
+from .flow import Node
+from .state import ControlStack, Step, set_exec_handle, top_block
+
+Inputs = dict[str, Any]
+Evaluate = Callable[[Inputs, Step], Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One node of one flow, with everything about its surroundings that is known when the flow is compiled."""
+
+    node: Node
+    workflow_id: str
+    resolve: Callable[[Step], Inputs]
+    targets: Mapping[str, str]
+    wired_outputs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Pure:
+    """Computes an output from the inputs, whenever a step needs it; `without_pins` says whether a bare node does so too."""
+
+    build: Callable[[Node], Evaluate]
+    without_pins: bool = True
+
+
+@dataclass(frozen=True)
+class Action:
+    """Computes an output when execution comes by.
+
+    `sets_bus` actions see all variables before the bus is first written, and their output becomes the bus.
+    `finish` makes the run's output when nothing follows; `as_pure` is what a node without execution pins computes.
+    """
+
+    build: Callable[[Node], Evaluate]
+    sets_bus: bool = True
+    finish: Callable[[Step, Any], JsonObject] | None = None
+    is_end: bool = False
+    as_pure: Callable[[Node], Evaluate] | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Turns inputs into the payload of an effect, and the effect's stored result into an output.
+
+    `present(site)` returns a function of the raw result and the step. `main` names the output key that `outputKey` stores.
+    """
+
+    effect: EffectType
+    build: Callable[[Site], Callable[[Inputs, Step], JsonObject]]
+    present: Callable[[Node, frozenset[str]], Callable[[Any, Step], Any]]
+    main: str | None = None
+
+
+@dataclass(frozen=True)
+class Control:
+    """Builds the handler itself."""
+
+    build: Callable[[Site], NodeHandler]
+    handles: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """A row of the node library."""
+
+    name: str
+    family: str
+    run: Pure | Action | Ask | Control
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    text: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[Node], str | None] | None = None
+
+
+def continue_at(step: Step, target: str | None) -> str | None:
+    """Return where execution goes: the target, else the innermost block, else None, which ends the run."""
+    if target is not None:
+        return target
+    block = top_block(step)
+    if block is not None:
+        set_exec_handle(step, None)
+    return block
+
+
+def end_block(step: Step, site: Site, handle: str = "done") -> StepPlan:
+    """Leave a loop or sequence: by its `handle` pin, to the block around it, or to the end of the run."""
+    node_id = site.node.id
+    ControlStack(step).leave(node_id)
+    set_exec_handle(step, handle)
+    target = continue_at(step, site.targets.get(handle))
+    if target is None:
+        return StepPlan(node_id, complete_output={"success": True, "result": step.bus})
+    return StepPlan(node_id, next_node=target)

@@ -1,0 +1,23 @@
+"""The node library: every type that this gateway runs, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..node import Action, NodeType, Pure
+from . import agents, arithmetic, arrays, control, entry, interaction, literals, logic, models, objects, strings, subflow, variables
+
+_FAMILIES = (entry, control, logic, arithmetic, strings, objects, arrays, literals, variables, interaction, models, agents, subflow)
+
+REGISTRY: Mapping[str, NodeType] = MappingProxyType({row.name: row for family in _FAMILIES for row in family.TYPES})
+
+
+def is_pure_without_pins(type_name: str) -> bool:
+    """Say whether a node that lists no pins only computes a value."""
+    known = REGISTRY.get(type_name)
+    if known is None:
+        return False
+    if isinstance(known.run, Action):
+        return known.run.as_pure is not None
+    return isinstance(known.run, Pure) and known.run.without_pins

@@ -1,0 +1,98 @@
+"""Streams for servers that cannot hand a connection over: a plain iterator that keeps its worker thread.
+
+At most all threads but two may be taken, so that the other routes stay reachable; further streams are refused with 503.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from abstractgateway.errors import Unavailable
+
+from .frames import KEEP_ALIVE, RECONNECT_AFTER_STOP_MS, RECONNECT_MS, batch_of, retry_frame
+from .hub import BATCH_BYTES
+from .stream import StreamRequest
+
+IsGone = Callable[[], bool]
+
+
+class BlockingStreams:
+    """The streams that take a thread each, and their count."""
+
+    def __init__(self, gateway: Any, limit: int) -> None:
+        self.gateway = gateway
+        self._limit = max(0, limit)
+        self._lock = threading.Lock()
+        self._open: set[BlockingStream] = set()
+        self._stopping = False
+
+    def open(self, request: StreamRequest, is_gone: IsGone) -> BlockingStream:
+        """Return the stream, to be iterated and closed. Raises `Unavailable` when no thread may be spared."""
+        with self._lock:
+            if self._stopping or len(self._open) >= self._limit:
+                raise Unavailable(
+                    f"all {self._limit} streams that this server has threads for are taken; try again, "
+                    "or raise ABSTRACTGATEWAY_HTTP_THREADS",
+                    retry_after=2,
+                    code="streams_full",
+                )
+            stream = BlockingStream(self, request, is_gone)
+            self._open.add(stream)
+        return stream
+
+    def forget(self, stream: BlockingStream) -> None:
+        """Count a stream as closed; called by the stream."""
+        with self._lock:
+            self._open.discard(stream)
+
+    def stop(self) -> None:
+        """End every open stream and refuse new ones."""
+        with self._lock:
+            self._stopping = True
+            streams = list(self._open)
+        for stream in streams:
+            stream.stop()
+
+
+class BlockingStream:
+    """One stream; iterating it waits for news of its run."""
+
+    def __init__(self, owner: BlockingStreams, request: StreamRequest, is_gone: IsGone) -> None:
+        self._owner = owner
+        self._request = request
+        self._is_gone = is_gone
+        self._news = threading.Event()
+        self._stopping = False
+        self._unsubscribe = owner.gateway.subscribe(self._hear)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield retry_frame(RECONNECT_MS)
+        cursor = self._request.after
+        while not self._stopping:
+            self._news.clear()
+            tail = self._owner.gateway.ledger.tail(self._request.run_id, cursor, BATCH_BYTES)
+            batch = batch_of(self._request.run_id, cursor, tail)
+            cursor = batch.cursor
+            if batch.data:
+                yield batch.data
+            if batch.ended or self._is_gone():
+                return
+            if not batch.data and not self._news.wait(self._request.heartbeat_s):
+                yield KEEP_ALIVE
+        yield retry_frame(RECONNECT_AFTER_STOP_MS)
+
+    def stop(self) -> None:
+        """Have the iteration end soon."""
+        self._stopping = True
+        self._news.set()
+
+    def close(self) -> None:
+        """Give the thread's place back; the server calls it when the response is over, whatever happened."""
+        self._unsubscribe()
+        self._owner.forget(self)
+
+    def _hear(self, run_ids: Iterable[str]) -> None:
+        if self._request.run_id in run_ids:
+            self._news.set()

@@ -1,0 +1,153 @@
+"""Every error an HTTP client can get: its code, its status, what it means and what cures it.
+
+`docs/errors.md` is this table; clients may rely on the codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from abstractgateway.errors import Conflict, Denied, GatewayError, Invalid, NotFound, Unavailable
+
+# The first class that fits decides; an error of no class here is ours, not the client's, and is answered with 500.
+STATUS_OF: tuple[tuple[type[GatewayError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (Invalid, 400),
+    (Denied, 403),
+    (Unavailable, 503),
+)
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """One row of the table."""
+
+    code: str
+    status: int
+    meaning: str
+    cure: str
+
+
+ERROR_CODES: tuple[ErrorCode, ...] = (
+    ErrorCode(
+        "bad_request", 400, "The request is not HTTP.", "Send a well-formed request; the detail says what is wrong."
+    ),
+    ErrorCode("invalid", 400, "A value is understood and not acceptable.", "Correct what the detail names."),
+    ErrorCode(
+        "unauthorized",
+        401,
+        "The token is missing or wrong.",
+        "Send `Authorization: Bearer <token>` with one of the configured tokens.",
+    ),
+    ErrorCode("denied", 403, "The caller may not do this.", "Use what the detail names as allowed."),
+    ErrorCode(
+        "host_not_allowed",
+        403,
+        "The `Host` header is not a name of this gateway.",
+        "Call it by its address, or add the name to `ABSTRACTGATEWAY_ALLOWED_HOSTS`.",
+    ),
+    ErrorCode(
+        "origin_not_allowed",
+        403,
+        "The page that makes the request is not allowed to.",
+        "Add its origin to `ABSTRACTGATEWAY_ALLOWED_ORIGINS`.",
+    ),
+    ErrorCode("not_found", 404, "The thing named does not exist.", "Check the name; list what there is."),
+    ErrorCode("route_not_found", 404, "There is no such path.", "Check the path against `docs/http.md`."),
+    ErrorCode(
+        "method_not_allowed",
+        405,
+        "The path does not know this method.",
+        "Use a method of the `Allow` header.",
+    ),
+    ErrorCode(
+        "conflict",
+        409,
+        "The thing is not in the state that the request needs.",
+        "Read it again and decide anew.",
+    ),
+    ErrorCode("stale_write", 409, "Somebody else changed the run meanwhile.", "Read it again and repeat the request."),
+    ErrorCode(
+        "payload_too_large",
+        413,
+        "The body is over the limit.",
+        "Send less, or raise `ABSTRACTGATEWAY_MAX_BODY_BYTES`.",
+    ),
+    ErrorCode(
+        "unsupported_media_type",
+        415,
+        "A body that should be JSON does not say so.",
+        "Send `Content-Type: application/json`.",
+    ),
+    ErrorCode(
+        "json_invalid",
+        422,
+        "The body is not strict JSON, or is nested too deeply.",
+        "Correct it where `loc` points; NaN and Infinity are not JSON.",
+    ),
+    ErrorCode(
+        "validation_failed",
+        422,
+        "Fields are missing or have the wrong type or range.",
+        "Correct every field that `detail` lists.",
+    ),
+    ErrorCode("headers_too_large", 431, "The head of the request is over the limit.", "Send fewer or shorter headers."),
+    ErrorCode(
+        "internal_error",
+        500,
+        "The gateway failed; nothing about the reason is told to the client.",
+        "Look for the `request_id` in the server's log.",
+    ),
+    ErrorCode("not_implemented", 501, "The transfer encoding is unknown.", "Send the body plain or chunked."),
+    ErrorCode(
+        "no_token_configured",
+        503,
+        "Tokens are required and the gateway has none.",
+        "Set `ABSTRACTGATEWAY_AUTH_TOKEN` and restart it.",
+    ),
+    ErrorCode("stopping", 503, "The gateway is stopping.", "Reconnect after `Retry-After` seconds."),
+    ErrorCode(
+        "streams_full",
+        503,
+        "As many streams are open as may be.",
+        "Try again after `Retry-After` seconds, or raise `ABSTRACTGATEWAY_MAX_SSE`.",
+    ),
+    ErrorCode("unavailable", 503, "The gateway cannot do this now.", "Try again after `Retry-After` seconds."),
+)
+
+# What waitress refuses by itself, before any code of ours sees the request.
+CODE_OF_STATUS = {
+    400: "bad_request",
+    413: "payload_too_large",
+    431: "headers_too_large",
+    500: "internal_error",
+    501: "not_implemented",
+}
+
+
+def errors_page() -> str:
+    """Return the text of `docs/errors.md`."""
+    rows = [f"| {row.status} | `{row.code}` | {row.meaning} | {row.cure} |" for row in ERROR_CODES]
+    return "\n".join([_PAGE_HEAD, *rows, ""])
+
+
+_PAGE_HEAD = """# Errors over HTTP
+
+Every error has the same body, and every answer the header `x-request-id`:
+
+```json
+{"detail": "Run 'nope' not found", "code": "not_found", "request_id": "5f0c…"}
+```
+
+- `detail` is a sentence for people. For `validation_failed` and `json_invalid` it is a list of
+  `{"type", "loc", "msg", "input"[, "ctx"]}`, one entry per wrong field.
+- `code` is for programs and does not change.
+- `request_id` is the `X-Request-Id` you sent (up to 128 visible ASCII characters), else a new one; the
+  server's log has it.
+- 503 comes with `Retry-After` in seconds, except for `no_token_configured`.
+- In Python, 404 is a `NotFound`, 409 a `Conflict`, 400 an `Invalid`, 403 a `Denied` and 503 an `Unavailable` of
+  `abstractgateway.errors`, with the same `code`.
+
+| status | code | meaning | cure |
+|---|---|---|---|"""

@@ -1,0 +1,174 @@
+"""What a route takes from its query and its body: declared as fields, read and checked in one place.
+
+A failure lists every wrong field at once, in the form `{type, loc, msg, input[, ctx]}` that clients know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from abstractgateway import jsonvalue
+from abstractgateway.errors import Invalid
+
+Problem = dict[str, Any]
+
+# The largest integer that SQLite and every JSON reader in 64 bits can hold.
+LARGEST = 2**63 - 1
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
+
+
+class ValidationFailed(Exception):
+    """The request does not have the shape its route declares; `problems` says where and why."""
+
+    def __init__(self, problems: list[Problem], *, code: str = "validation_failed") -> None:
+        super().__init__(f"{len(problems)} problems with the request")
+        self.problems = problems
+        self.code = code
+
+
+class Mismatch(Exception):
+    """One value is not what its field wants."""
+
+    def __init__(self, kind: str, msg: str, **ctx: Any) -> None:
+        super().__init__(msg)
+        self.kind = kind
+        self.msg = msg
+        self.ctx = ctx
+
+
+@dataclass(frozen=True)
+class Field:
+    """One input of a route: how its value is read, and what it is when the client does not give it."""
+
+    name: str
+    read: Callable[[Any], Any]
+    default: Callable[[], Any] = lambda: None
+    required: bool = False
+    nullable: bool = False
+
+
+def text(value: Any) -> str:
+    """Read a text."""
+    if isinstance(value, str):
+        return value
+    raise Mismatch("string_type", "Input should be a valid string")
+
+
+def query_text(value: str) -> str | None:
+    """Read a text of the query; a blank one counts as not given."""
+    return value.strip() or None
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """Read a JSON object."""
+    if isinstance(value, dict):
+        return value
+    raise Mismatch("dict_type", "Input should be a valid dictionary")
+
+
+def flag(value: str) -> bool:
+    """Read a boolean of the query: `true false 1 0 yes no on off`, in any case."""
+    lowered = value.strip().lower()
+    if lowered in _TRUE or lowered in _FALSE:
+        return lowered in _TRUE
+    raise Mismatch("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+
+
+def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
+    """Return a reader of whole numbers between two bounds, both allowed."""
+
+    def read(value: str) -> int:
+        if not _WHOLE.fullmatch(value.strip()):
+            raise Mismatch("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
+        number = int(value)
+        if number < least:
+            raise Mismatch("greater_than_equal", f"Input should be greater than or equal to {least}", ge=least)
+        if number > most:
+            raise Mismatch("less_than_equal", f"Input should be less than or equal to {most}", le=most)
+        return number
+
+    return read
+
+
+def seconds(above: float, most: float) -> Callable[[str], float]:
+    """Return a reader of numbers that are greater than one bound and at most the other."""
+
+    def read(value: str) -> float:
+        if not _DECIMAL.fullmatch(value.strip()):
+            raise Mismatch("float_parsing", "Input should be a valid number, unable to parse string as a number")
+        number = float(value)
+        if not number > above:
+            raise Mismatch("greater_than", f"Input should be greater than {above}", gt=above)
+        if number > most:
+            raise Mismatch("less_than_equal", f"Input should be less than or equal to {most}", le=most)
+        return number
+
+    return read
+
+
+def read_query(fields: Sequence[Field], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of every field; names that no field has are ignored. Raises `ValidationFailed`."""
+    return _read(fields, values, "query")
+
+
+def read_body(fields: Sequence[Field], raw: bytes) -> dict[str, Any]:
+    """Return the value of every field of a JSON body; further keys are ignored. Raises `ValidationFailed`."""
+    if not raw.strip():
+        _fail({"type": "missing", "loc": ["body"], "msg": "Field required", "input": None})
+    body = _parse(raw)
+    if not isinstance(body, dict):
+        msg = "Input should be a valid dictionary or object to extract fields from"
+        _fail({"type": "model_attributes_type", "loc": ["body"], "msg": msg, "input": body})
+    return _read(fields, body, "body")
+
+
+def _read(fields: Sequence[Field], values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for field in fields:
+        try:
+            found[field.name] = _value(field, values)
+        except Mismatch as mismatch:
+            given = values.get(field.name) if field.name in values else dict(values)
+            problems.append(_problem(mismatch, [place, field.name], given))
+    if problems:
+        raise ValidationFailed(problems)
+    return found
+
+
+def _value(field: Field, values: Mapping[str, Any]) -> Any:
+    if field.name not in values:
+        if field.required:
+            raise Mismatch("missing", "Field required")
+        return field.default()
+    value = values[field.name]
+    return None if value is None and field.nullable else field.read(value)
+
+
+def _problem(mismatch: Mismatch, loc: list[str], given: Any) -> Problem:
+    problem: Problem = {"type": mismatch.kind, "loc": loc, "msg": mismatch.msg, "input": given}
+    return {**problem, "ctx": mismatch.ctx} if mismatch.ctx else problem
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return jsonvalue.loads(raw)
+    except Invalid as error:
+        cause = error.__cause__
+        at_fault = cause if isinstance(cause, json.JSONDecodeError) else None
+        loc: list[Any] = ["body", at_fault.pos] if at_fault else ["body"]
+        reason = {"error": at_fault.msg if at_fault else error.why}
+        problem = {"type": "json_invalid", "loc": loc, "msg": "JSON decode error", "input": {}, "ctx": reason}
+        raise ValidationFailed([problem], code="json_invalid") from error
+
+
+def _fail(problem: Problem) -> NoReturn:
+    raise ValidationFailed([problem])

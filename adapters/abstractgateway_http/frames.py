@@ -1,0 +1,87 @@
+"""Server-sent events as bytes: what a ledger looks like on a stream, and how bytes are framed for HTTP/1.1.
+
+The record inside a `step` frame is the stored JSON, joined and never decoded, so that page and stream
+agree to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from abstractgateway import jsonvalue
+
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+RECONNECT_MS = 1_000
+RECONNECT_AFTER_STOP_MS = 2_000
+KEEP_ALIVE = b": keep-alive\n\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class LedgerTail(Protocol):
+    """What the service returns about the records after a cursor."""
+
+    @property
+    def records(self) -> Sequence[bytes]:
+        """The stored records, oldest first."""
+
+    @property
+    def next_after(self) -> int:
+        """The cursor of the last record, or the cursor that was asked for when there is none."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is terminal and has no record after `next_after`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A stretch of a stream: its bytes, the cursor after it, and whether the stream ends with it."""
+
+    data: bytes
+    cursor: int
+    ended: bool
+
+
+def batch_of(run_id: str, after: int, tail: LedgerTail) -> Batch:
+    """Return the frames of a ledger tail, with the closing `done` frame when the run has ended."""
+    frames = [step_frame(cursor, record) for cursor, record in enumerate(tail.records, after + 1)]
+    if tail.ended:
+        frames.append(done_frame(run_id, tail.next_after))
+    return Batch(b"".join(frames), tail.next_after, tail.ended)
+
+
+def step_frame(cursor: int, record: bytes) -> bytes:
+    """Return the frame of one record; its cursor is the event id that `Last-Event-ID` brings back."""
+    return b'id: %d\nevent: step\ndata: {"cursor": %d, "record": %b}\n\n' % (cursor, cursor, _one_line(record))
+
+
+def done_frame(run_id: str, cursor: int) -> bytes:
+    """Return the frame that says no record will follow; `terminal` is a literal, not the status of the run."""
+    text = jsonvalue.dumps(run_id, field="run_id")
+    return b'event: done\ndata: {"run_id": %b, "cursor": %d, "status": "terminal"}\n\n' % (text, cursor)
+
+
+def retry_frame(milliseconds: int) -> bytes:
+    """Return the hint after how long a client should come back when the connection is lost."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def as_chunk(data: bytes) -> bytes:
+    """Return the bytes as one chunk (RFC 9112 section 7.1)."""
+    return b"%X\r\n%b\r\n" % (len(data), data)
+
+
+def framed(data: bytes, *, chunked: bool, last: bool = False) -> bytes:
+    """Return the bytes as they go on the wire; `last` ends a chunked body."""
+    if not chunked:
+        return data
+    return (as_chunk(data) if data else b"") + (LAST_CHUNK if last else b"")
+
+
+def _one_line(record: bytes) -> bytes:
+    # A raw line break can only be blank space between JSON tokens (a file edited elsewhere); it would end the event.
+    if b"\n" in record or b"\r" in record:
+        return record.replace(b"\r", b" ").replace(b"\n", b" ")
+    return record

@@ -1,0 +1,111 @@
+"""One open stream: a socket, the cursor it stands at, and at most one batch that is not sent yet."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .frames import Batch
+
+# Where a server puts the way out of its worker threads into the WSGI environ.
+DOOR_KEY = "abstractgateway.stream_door"
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """What a client asked to follow: the records of a run after a cursor, with keep-alives when nothing happens."""
+
+    run_id: str
+    after: int
+    heartbeat_s: float
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connection that left its server: the socket, bytes still to send, and how to give the socket back.
+
+    `close` must be called exactly once, from any thread; it posts the closing to the server's own thread.
+    """
+
+    sock: socket.socket
+    chunked: bool
+    unsent: bytes
+    close: Callable[[], None]
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """A stream as the hub's thread sees it; nobody else touches it."""
+
+    run_id: str
+    cursor: int
+    heartbeat_s: float
+    connection: Connection
+    release: Callable[[], None]
+    is_open: bool = True
+    pending: memoryview = field(init=False)
+    ended: bool = False
+    last_sent: float = 0.0
+    stuck_since: float | None = None
+    wants_write: bool = False
+
+    def __post_init__(self) -> None:
+        self.pending = memoryview(self.connection.unsent)
+
+    @property
+    def fd(self) -> int:
+        return self.connection.sock.fileno()
+
+    def load(self, batch: Batch) -> None:
+        """Take the next batch; its bytes are shared with every stream that stood at the same cursor."""
+        self.pending = memoryview(batch.data)
+        self.cursor = batch.cursor
+        self.ended = batch.ended
+
+    def send_pending(self, now: float) -> bool:
+        """Send what the socket takes and say whether nothing is left. Raises `OSError` when the client is gone."""
+        try:
+            sent = self.connection.sock.send(self.pending)
+        except BlockingIOError:
+            sent = 0
+        if sent:
+            self.pending = self.pending[sent:]
+            self.last_sent, self.stuck_since = now, None
+        if self.pending and self.stuck_since is None:
+            self.stuck_since = now
+        return not self.pending
+
+    def is_hung_up(self) -> bool:
+        """Read away what the client says, which is nothing to us, and say whether it has closed its side."""
+        try:
+            return not self.connection.sock.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def hang_up(self, farewell: bytes = b"", *, reset: bool = False) -> None:
+        """End the conversation and give the socket back; `reset` drops what the kernel still holds for the client.
+
+        The socket is not closed here: its number must stay taken until the server's own poll has moved on.
+        """
+        if not self.is_open:
+            return
+        sock, self.is_open, self.pending = self.connection.sock, False, memoryview(b"")
+        try:
+            if reset:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            else:
+                if farewell:
+                    sock.send(farewell)
+                sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # The client was faster; there is nobody left to tell.
+            return
+        finally:
+            self.connection.close()
+            self.release()
