@@ -1,0 +1,9 @@
+"""Hosts know which workflow drives a run."""
+from __future__ import annotations
+
+from .base import WorkflowHost as WorkflowHost
+from .bundle_host import BundleHost as BundleHost
+from .flow_set import FlowSet as FlowSet
+from .several import Hosts as Hosts
+
+__all__ = ["BundleHost", "FlowSet", "Hosts", "WorkflowHost"]

@@ -75,6 +75,11 @@ class Execution:
         return self._run.state
 
     @property
+    def revision(self) -> int:
+        """The revision of the run that this execution stands on."""
+        return self._run.revision
+
+    @property
     def may_advance(self) -> bool:
         """Whether there is a step to take now, without anything from outside."""
         return self.pending is None and (

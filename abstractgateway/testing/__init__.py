@@ -1,0 +1,9 @@
+"""For tests of flows and of programs that embed the gateway."""
+
+from __future__ import annotations
+
+from .clock import ManualClock
+from .harness import GatewayHarness, RunOutcome
+from .model import ScriptedModel
+
+__all__ = ["GatewayHarness", "ManualClock", "RunOutcome", "ScriptedModel"]

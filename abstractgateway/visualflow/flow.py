@@ -125,7 +125,9 @@ def raise_problems(problems: list[str]) -> None:
 
 
 def _plain(document: Any) -> Any:
-    dump = getattr(document, "model_dump", None) or (None if isinstance(document, dict) else getattr(document, "dict", None))
+    dump = getattr(document, "model_dump", None) or (
+        None if isinstance(document, dict) else getattr(document, "dict", None)
+    )
     return dump() if callable(dump) else document
 
 

@@ -47,7 +47,7 @@ class Graph:
     warnings: tuple[str, ...]
 
     def entry(self) -> str | None:
-        """Return the node where execution starts: the named one, else the first that nothing leads to, else the first."""
+        """Return where execution starts: the named node, else the first that nothing leads to, else the first."""
         if self.flow.entry_node in self.execution:
             return self.flow.entry_node
         ordered = [node_id for node_id in self.flow.nodes if node_id in self.execution]
@@ -144,7 +144,8 @@ def _exec_targets(draft: _Draft, execution: frozenset[str]) -> dict[str, dict[st
         known = handles.setdefault(edge.source_handle, edge.target)
         if known != edge.target:
             draft.problems.append(
-                f"node {edge.source!r} has two execution edges on {edge.source_handle!r}, to {known!r} and {edge.target!r}"
+                f"node {edge.source!r} has two execution edges on {edge.source_handle!r}, "
+                f"to {known!r} and {edge.target!r}"
             )
     return targets
 
@@ -157,7 +158,9 @@ def _data_sources(draft: _Draft) -> dict[str, dict[str, Source]]:
         pins = sources.setdefault(edge.target, {})
         source = Source(edge.source, edge.source_handle)
         if pins.get(edge.target_handle, source) != source:
-            draft.warnings.append(f"node {edge.target!r} has several edges into {edge.target_handle!r}; the last one counts")
+            draft.warnings.append(
+                f"node {edge.target!r} has several edges into {edge.target_handle!r}; the last one counts"
+            )
         pins[edge.target_handle] = source
     return sources
 

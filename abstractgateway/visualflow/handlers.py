@@ -15,6 +15,7 @@ from .nodes.registry import REGISTRY
 from .state import Step, result_path, set_exec_handle
 from .values import as_object, split_path, write_path
 
+
 def action_handler(site: Site, action: Action) -> NodeHandler:
     """Return the step of a node that computes an output when execution comes by."""
     node_id, evaluate, resolve = site.node.id, action.build(site.node), site.resolve
@@ -84,7 +85,7 @@ def with_output_keys(handlers: Mapping[str, NodeHandler], keyed: Iterable[Node])
     def wrap(handle: NodeHandler) -> NodeHandler:
         def first_store(run: RunState, ctx: StepContext) -> StepPlan:
             temp = run.vars.get("_temp")
-            writer = writers.get(temp.get("prev_node_id")) if isinstance(temp, dict) else None
+            writer = writers.get(str(temp.get("prev_node_id"))) if isinstance(temp, dict) else None
             if writer is not None:
                 writer(Step(run, ctx))
             return handle(run, ctx)
@@ -130,7 +131,9 @@ def _chooser(site: Site) -> Callable[[Step, Any, bool], str | None]:
     def branching(step: Step, output: Any, _is_recorded: bool) -> str | None:
         branch = output.get("branch") if isinstance(output, dict) else None
         if not isinstance(branch, str):
-            raise Invalid("branch", f"node {site.node.id!r} must return an object whose 'branch' is one of {sorted(handles)}")
+            raise Invalid(
+                "branch", f"node {site.node.id!r} must return an object whose 'branch' is one of {sorted(handles)}"
+            )
         set_exec_handle(step, branch)
         return continue_at(step, handles.get(branch))
 

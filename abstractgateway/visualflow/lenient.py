@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from typing import Any, NoReturn
@@ -62,7 +63,7 @@ def _strict(text: str) -> Any:
 
 
 def _embedded(text: str) -> Any:
-    starts = [match.start() for _, match in zip(range(_MAX_STARTS), re.finditer(r"[{\[]", text))]
+    starts = [match.start() for match in itertools.islice(re.finditer(r"[{\[]", text), _MAX_STARTS)]
     for start in starts:
         try:
             return _DECODER.raw_decode(text, start)[0]

@@ -33,7 +33,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Pure:
-    """Computes an output from the inputs, whenever a step needs it; `without_pins` says whether a bare node does so too."""
+    """Computes an output whenever a step needs it; `without_pins` says whether a node without pins does so too."""
 
     build: Callable[[Node], Evaluate]
     without_pins: bool = True
@@ -58,7 +58,7 @@ class Action:
 class Ask:
     """Turns inputs into the payload of an effect, and the effect's stored result into an output.
 
-    `present(site)` returns a function of the raw result and the step. `main` names the output key that `outputKey` stores.
+    `present` returns a function of the raw result and the step. `main` names the output that `outputKey` stores.
     """
 
     effect: EffectType

@@ -122,13 +122,13 @@ class GatewayApp:
             raise Refused(413, "payload_too_large", self._policy.too_large_text(None)) from refusal
 
     def _open(self, request: Request, wanted: StreamRequest) -> Iterable[bytes]:
+        # Iterators: of a list, Werkzeug would send the length, and the response would end there.
         if request.method == "HEAD":
-            return ()
+            return iter(())
         door = request.environ.get(DOOR_KEY)
         if door is None:
             return self._blocking.open(wanted, request.environ.get("waitress.client_disconnected", _never))
         door.admit(wanted)
-        # An iterator: of a list, Werkzeug would send the length, and the response would end there.
         return iter((retry_frame(RECONNECT_MS),))
 
 

@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from socket import socket
 from threading import Lock
 from typing import Any, Protocol
 
@@ -109,8 +108,9 @@ class HandoverTask(WSGITask):
                 self.door.seat.release()
 
     def finish(self) -> None:
-        if self.request.command.upper() == "HEAD":
-            # Waitress would end the body that a HEAD response does not have.
+        if self._is_head():
+            # Waitress would end, with a last chunk, the body that a HEAD response does not have.
+            self.write(b"")
             self.chunked_response = False
         seat = self.door.seat if self.door is not None else None
         if seat is None or not self._may_leave():
@@ -121,8 +121,10 @@ class HandoverTask(WSGITask):
         self.channel.hand_over(seat, self.chunked_response)
 
     def _may_leave(self) -> bool:
-        is_head = self.request.command.upper() == "HEAD"
-        return bool(self.wrote_header and self.has_body and self.content_length is None and not is_head)
+        return bool(self.wrote_header and self.has_body and self.content_length is None and not self._is_head())
+
+    def _is_head(self) -> bool:
+        return bool(self.request.command.upper() == "HEAD")
 
 
 class OversizeTask(HandoverTask):
@@ -165,6 +167,7 @@ class HandoverChannel(HTTPChannel):
     task_class = HandoverTask
     error_task_class = staticmethod(error_task)
     leaving = False
+    socket: Any
 
     def __init__(self, streams: Reserves, mailbox: Mailbox, *args: Any, **kwargs: Any) -> None:
         self.streams = streams
@@ -190,8 +193,7 @@ class HandoverChannel(HTTPChannel):
 
     def _leave(self, seat: hub.Seat, chunked: bool) -> None:
         with self.outbuf_lock:
-            sock: socket | None = self.socket
-            self.socket = None
+            sock, self.socket = self.socket, None
             # A channel that was closed meanwhile has no socket, or a closed one (waitress before 3.0.1).
             if sock is None or sock.fileno() < 0:
                 seat.release()

@@ -91,6 +91,7 @@ class StreamHub:
         self._limits = limits
         self._clock = SystemClock()
         self._lock = threading.Lock()
+        self._seat_freed = threading.Condition(self._lock)
         self._seats = 0
         self._stopping = False
         self._closed = False
@@ -139,6 +140,12 @@ class StreamHub:
         """Count a seat as free again; called by the seat."""
         with self._lock:
             self._seats -= 1
+            self._seat_freed.notify_all()
+
+    def wait_streams(self, at_most: int, timeout: float) -> bool:
+        """Wait until no more than `at_most` streams are open and say whether it came to that within the seconds."""
+        with self._lock:
+            return self._seat_freed.wait_for(lambda: self._seats <= at_most, timeout)
 
     def add(self, stream: Stream) -> None:
         """Serve a stream from now on; a stopped hub ends it at once."""
@@ -236,6 +243,7 @@ class StreamHub:
 
     def _welcome(self, stream: Stream) -> None:
         self._poll.register(stream.fd, _LISTENING)
+        stream.limit_kernel_memory()
         self._streams[stream.fd] = stream
         self._watchers.setdefault(stream.run_id, set()).add(stream)
         stream.last_sent = self._clock.monotonic()
@@ -313,9 +321,12 @@ class StreamHub:
         if stuck_for < self._limits.stuck_s:
             self._due.put(stream, self._clock.monotonic() + self._limits.stuck_s - stuck_for)
             return
-        self.evicted += 1
-        self._forget(stream)
-        stream.hang_up(reset=True)
+        # The kernel tells of free space only when a third is free; a slow reader may have made some and is not stuck.
+        self._pump(stream)
+        if stream.stuck_since is not None and self._clock.monotonic() - stream.stuck_since >= self._limits.stuck_s:
+            self.evicted += 1
+            self._forget(stream)
+            stream.hang_up(reset=True)
 
     def _drop(self, stream: Stream) -> None:
         self._forget(stream)

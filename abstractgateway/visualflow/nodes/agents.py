@@ -19,7 +19,16 @@ from ..lenient import read_json
 from ..node import Control, Inputs, NodeType, Site, continue_at
 from ..state import Step, result_path, set_exec_handle
 from ..values import as_list, as_names, as_object
-from .models import compact_json, memory_params, sampling, token_limits, wanted_model, wanted_schema, wanted_tools, wants_context
+from .models import (
+    compact_json,
+    memory_params,
+    sampling,
+    token_limits,
+    wanted_model,
+    wanted_schema,
+    wanted_tools,
+    wants_context,
+)
 from .variables import append_messages
 
 META_SCHEMA = "abstractcode.agent.v1.meta"
@@ -88,7 +97,9 @@ class _Agent:
         parent = as_object(step.vars.get("context")) if memory["use_context"] else {}
         messages = as_list(given.get("messages")) or as_list(parent.get("messages"))
         attachments = {"attachments": parent["attachments"]} if parent.get("attachments") else {}
-        iterations = _positive(inputs.get("max_iterations"), _positive(self.config.get("max_iterations"), DEFAULT_MAX_ITERATIONS))
+        iterations = _positive(
+            inputs.get("max_iterations"), _positive(self.config.get("max_iterations"), DEFAULT_MAX_ITERATIONS)
+        )
         system = inputs.get("system")
         runtime: JsonObject = {"inbox": [], "provider": memory["provider"], "model": memory["model"]}
         tools = wanted_tools(inputs, self.config)
@@ -159,7 +170,9 @@ class _Agent:
         target = continue_at(step, self.site.targets.get(EXEC_OUT))
         if target is not None:
             return StepPlan(node_id, next_node=target)
-        return StepPlan(node_id, complete_output={key: shown[key] for key in ("response", "success", "meta", "scratchpad")})
+        return StepPlan(
+            node_id, complete_output={key: shown[key] for key in ("response", "success", "meta", "scratchpad")}
+        )
 
     def _shown(self, memory: JsonObject) -> JsonObject:
         steps, calls, results = _work(memory)
@@ -229,7 +242,12 @@ def _turn(memory: JsonObject, node_id: str, step: Step) -> list[JsonObject]:
     said += [("tool", f"tool_{at}", text[:_MAX_OBSERVATION_CHARS]) for at, text in enumerate(texts, start=1)]
     said += [("assistant", "assistant", memory["answer"])]
     return [
-        {"role": role, "content": content, "timestamp": now, "metadata": {"message_id": f"{prefix}:{suffix}", "kind": "agent_turn"}}
+        {
+            "role": role,
+            "content": content,
+            "timestamp": now,
+            "metadata": {"message_id": f"{prefix}:{suffix}", "kind": "agent_turn"},
+        }
         for role, suffix, content in said
     ]
 
@@ -237,7 +255,9 @@ def _turn(memory: JsonObject, node_id: str, step: Step) -> list[JsonObject]:
 def _work(memory: JsonObject) -> tuple[list[Any], list[Any], list[Any]]:
     """Return the steps, tool calls and tool results of the loop, from its traces where the host gave them."""
     traces = memory.get("traces") or {}
-    listed = [item for trace in traces.values() for item in as_list(as_object(trace).get("steps")) if isinstance(item, dict)]
+    listed = [
+        item for trace in traces.values() for item in as_list(as_object(trace).get("steps")) if isinstance(item, dict)
+    ]
     steps = sorted(listed, key=lambda item: str(item.get("ts") or ""))
     output = memory["output"]
     return steps, as_list(output.get("tool_calls")), as_list(output.get("tool_results"))

@@ -68,7 +68,8 @@ def _bound(inputs: Inputs, pin: str, default: float) -> float:
 def _random_int(_node: Node) -> Evaluate:
     def draw(inputs: Inputs, step: Step) -> int:
         low, high = sorted((int(_bound(inputs, "min", 0)), int(_bound(inputs, "max", 100))))
-        return step.ctx.random().randint(low, high)
+        drawn: int = step.ctx.random().randint(low, high)
+        return drawn
 
     return draw
 
@@ -92,8 +93,20 @@ TYPES = (
     _row("subtract", _binary(("a", 0), ("b", 0), lambda a, b: a - b), _AB, "Takes b away from a.", {"a": 0, "b": 0}),
     _row("multiply", _binary(("a", 0), ("b", 0), lambda a, b: a * b), _AB, "Multiplies two numbers.", {"a": 0, "b": 0}),
     _row("divide", _binary(("a", 0), ("b", 1), _divide), _AB, "Divides a by b.", {"a": 0, "b": 1}),
-    _row("modulo", _binary(("a", 0), ("b", 1), _modulo), _AB, "Gives the remainder of a divided by b, with b's sign.", {"a": 0, "b": 1}),
-    _row("power", _binary(("base", 0), ("exp", 1), _power), ("base", "exp"), "Raises base to the power exp.", {"base": 0, "exp": 1}),
+    _row(
+        "modulo",
+        _binary(("a", 0), ("b", 1), _modulo),
+        _AB,
+        "Gives the remainder of a divided by b, with b's sign.",
+        {"a": 0, "b": 1},
+    ),
+    _row(
+        "power",
+        _binary(("base", 0), ("exp", 1), _power),
+        ("base", "exp"),
+        "Raises base to the power exp.",
+        {"base": 0, "exp": 1},
+    ),
     _row("abs", Pure(_abs), ("value",), "Gives the distance from zero.", {"value": 0}),
     _row(
         "round",
@@ -102,6 +115,14 @@ TYPES = (
         "Rounds to a number of decimals, halves to the even neighbour.",
         {"value": 0, "decimals": 0},
     ),
-    _row("random_int", Pure(_random_int), ("min", "max"), "Draws a whole number, both ends included.", {"min": 0, "max": 100}),
-    _row("random_float", Pure(_random_float), ("min", "max"), "Draws a number between two others.", {"min": 0, "max": 1}),
+    _row(
+        "random_int",
+        Pure(_random_int),
+        ("min", "max"),
+        "Draws a whole number, both ends included.",
+        {"min": 0, "max": 100},
+    ),
+    _row(
+        "random_float", Pure(_random_float), ("min", "max"), "Draws a number between two others.", {"min": 0, "max": 1}
+    ),
 )

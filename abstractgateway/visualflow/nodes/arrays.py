@@ -124,14 +124,28 @@ def _row(name: str, run: Pure, inputs: tuple[str, ...], text: str, outputs: tupl
 _FOUND = ("result", "found")
 
 TYPES = (
-    _row("make_array", Pure(_make_array, without_pins=False), ("a", "b"), "Makes a list of its inputs, leaving out null."),
+    _row(
+        "make_array", Pure(_make_array, without_pins=False), ("a", "b"), "Makes a list of its inputs, leaving out null."
+    ),
     _row("array_concat", Pure(_array_concat, without_pins=False), ("a", "b"), "Puts lists one after the other."),
     _row("array_map", Pure(_array_map), ("items", "key"), "Gives one field of each object of a list."),
     _row("array_filter", Pure(_array_filter), ("items", "key", "value"), "Keeps the objects whose field has a value."),
     _row("array_length", Pure(_array_length), ("array",), "Counts the items of a list."),
     _row("array_append", Pure(_array_append), ("array", "item"), "Gives the list with one more item."),
     _row("array_dedup", Pure(_array_dedup), ("array", "key"), "Keeps the first of items that are the same."),
-    _row("get_element", Pure(_get_element), ("array", "index", "default"), "Gives the item at a position, counted from 0.", _FOUND),
-    _row("get_random_element", Pure(_get_random_element), ("array", "default"), "Gives an item at a random position.", _FOUND),
+    _row(
+        "get_element",
+        Pure(_get_element),
+        ("array", "index", "default"),
+        "Gives the item at a position, counted from 0.",
+        _FOUND,
+    ),
+    _row(
+        "get_random_element",
+        Pure(_get_random_element),
+        ("array", "default"),
+        "Gives an item at a random position.",
+        _FOUND,
+    ),
     _row("has_tools", Pure(_has_tools), ("array",), "Tells whether a list has items."),
 )

@@ -34,7 +34,9 @@ def _if(_node: Node) -> Evaluate:
 def _switch(node: Node) -> Evaluate:
     listed = node.config("switchConfig").get("cases")
     cases = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    table = [(str(item["value"]), item["id"]) for item in cases if item.get("value") is not None and _is_text(item.get("id"))]
+    table = [
+        (str(item["value"]), item["id"]) for item in cases if item.get("value") is not None and _is_text(item.get("id"))
+    ]
 
     def decide(inputs: Inputs, _step: Step) -> JsonObject:
         value = inputs.get("value")
@@ -168,7 +170,9 @@ def _in_turn(kind: str, last_handle: str) -> Callable[[Site], NodeHandler]:
 
 
 def _check_branches(node: Node) -> str | None:
-    return None if any(_branch_number(pin.id) is not None for pin in node.outputs) else "lists no 'then:<n>' output pins"
+    return (
+        None if any(_branch_number(pin.id) is not None for pin in node.outputs) else "lists no 'then:<n>' output pins"
+    )
 
 
 def _join(_node: Node) -> Evaluate:
@@ -194,7 +198,14 @@ _LOOP_HANDLES = ("loop", "done")
 
 TYPES = (
     NodeType("if", "control", Action(_if), ("condition",), ("true", "false"), "Goes on by `true` or `false`."),
-    NodeType("switch", "control", Action(_switch), ("value",), ("default",), "Goes on by the case whose text equals the value."),
+    NodeType(
+        "switch",
+        "control",
+        Action(_switch),
+        ("value",),
+        ("default",),
+        "Goes on by the case whose text equals the value.",
+    ),
     NodeType(
         "while",
         "control",

@@ -56,7 +56,9 @@ def _agent_message(node: Node) -> Evaluate:
 
 TYPES = (
     NodeType("on_flow_start", "entry", Action(_start), (), ("exec-out",), "Begins the flow with the run's inputs."),
-    NodeType("on_user_request", "entry", Action(_user_request), (), ("message", "context"), "Begins with a user's message."),
+    NodeType(
+        "on_user_request", "entry", Action(_user_request), (), ("message", "context"), "Begins with a user's message."
+    ),
     NodeType(
         "on_agent_message",
         "entry",
@@ -66,6 +68,11 @@ TYPES = (
         "Begins with a message from another agent.",
     ),
     NodeType(
-        "on_flow_end", "entry", Action(_end, finish=_finish, is_end=True), ("exec-in",), (), "Ends the run with its inputs as output."
+        "on_flow_end",
+        "entry",
+        Action(_end, finish=_finish, is_end=True),
+        ("exec-in",),
+        (),
+        "Ends the run with its inputs as output.",
     ),
 )

@@ -53,5 +53,12 @@ TYPES = (
     _row("literal_array", "Gives a fixed list."),
     _row("json_schema", "Gives a fixed JSON schema."),
     NodeType("tools_allowlist", "literals", Pure(_allowlist), (), ("tools",), "Gives a fixed list of tool names."),
-    NodeType("tool_parameters", "literals", Pure(_tool_parameters), (), ("tool_call",), "Makes a tool call out of its inputs."),
+    NodeType(
+        "tool_parameters",
+        "literals",
+        Pure(_tool_parameters),
+        (),
+        ("tool_call",),
+        "Makes a tool call out of its inputs.",
+    ),
 )

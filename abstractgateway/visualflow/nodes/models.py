@@ -196,7 +196,13 @@ _MEDIA_OUTPUTS = ("outputs", "resources", "artifact_id", "artifact_ref")
 
 
 def _llm_meta(result: JsonObject, asked: JsonObject) -> JsonObject:
-    mode = "structured" if isinstance(result.get("data"), (dict, list)) else "media" if result.get("outputs") else "unstructured"
+    mode = (
+        "structured"
+        if isinstance(result.get("data"), (dict, list))
+        else "media"
+        if result.get("outputs")
+        else "unstructured"
+    )
     meta: JsonObject = {
         "schema": META_SCHEMA,
         "version": 1,

@@ -196,7 +196,12 @@ def _system_datetime(_node: Node) -> Evaluate:
 
 
 def _row(
-    name: str, run: Pure, inputs: tuple[str, ...], outputs: tuple[str, ...], text: str, defaults: JsonObject | None = None
+    name: str,
+    run: Pure,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    text: str,
+    defaults: JsonObject | None = None,
 ) -> NodeType:
     return NodeType(name, "objects", run, inputs, outputs, text, defaults or {})
 
@@ -215,12 +220,33 @@ TYPES = (
     _row("make_object", Pure(_make_object), (), _RESULT, "Makes an object of its inputs."),
     _row("break_object", Pure(_break_object), ("object",), (), "Gives the chosen paths of an object, one pin each."),
     _row("parse_json", Pure(_parse_json), ("text",), _RESULT, "Reads the JSON in a text.", {"wrap_scalar": True}),
-    _row("stringify_json", Pure(_stringify_json), ("value", "mode"), _RESULT, "Writes a value as JSON.", {"mode": "beautify"}),
-    _row("make_context", Pure(_make_context), ("task", "messages", "context_extra"), ("context",), "Makes a conversation."),
+    _row(
+        "stringify_json",
+        Pure(_stringify_json),
+        ("value", "mode"),
+        _RESULT,
+        "Writes a value as JSON.",
+        {"mode": "beautify"},
+    ),
+    _row(
+        "make_context",
+        Pure(_make_context),
+        ("task", "messages", "context_extra"),
+        ("context",),
+        "Makes a conversation.",
+    ),
     _row("make_meta", Pure(_make_meta), _META_PINS, ("meta",), "Makes the record of how an answer came about."),
     _row("make_scratchpad", Pure(_make_scratchpad), _PAD_PINS, ("scratchpad",), "Makes the record of an agent's work."),
-    _row("format_tool_results", Pure(_format_tool_results), ("tool_results",), _RESULT, "Writes one line per tool result."),
-    _row("agent_trace_report", Pure(_agent_trace_report), ("scratchpad",), _RESULT, "Writes an agent's work as Markdown."),
+    _row(
+        "format_tool_results",
+        Pure(_format_tool_results),
+        ("tool_results",),
+        _RESULT,
+        "Writes one line per tool result.",
+    ),
+    _row(
+        "agent_trace_report", Pure(_agent_trace_report), ("scratchpad",), _RESULT, "Writes an agent's work as Markdown."
+    ),
     _row(
         "system_datetime",
         Pure(_system_datetime),

@@ -6,9 +6,37 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..node import Action, NodeType, Pure
-from . import agents, arithmetic, arrays, control, entry, interaction, literals, logic, models, objects, strings, subflow, variables
+from . import (
+    agents,
+    arithmetic,
+    arrays,
+    control,
+    entry,
+    interaction,
+    literals,
+    logic,
+    models,
+    objects,
+    strings,
+    subflow,
+    variables,
+)
 
-_FAMILIES = (entry, control, logic, arithmetic, strings, objects, arrays, literals, variables, interaction, models, agents, subflow)
+_FAMILIES = (
+    entry,
+    control,
+    logic,
+    arithmetic,
+    strings,
+    objects,
+    arrays,
+    literals,
+    variables,
+    interaction,
+    models,
+    agents,
+    subflow,
+)
 
 REGISTRY: Mapping[str, NodeType] = MappingProxyType({row.name: row for family in _FAMILIES for row in family.TYPES})
 

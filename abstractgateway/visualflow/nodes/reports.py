@@ -25,7 +25,11 @@ def agent_trace_report(scratchpad: Any) -> str:
     calls, results = as_list(pad.get("tool_calls")), as_list(pad.get("tool_results"))
     lines = ["# Agent trace report", "", f"Task: {pad.get('task') or '(none)'}"]
     lines += [f"Run: {pad['sub_run_id']}"] if pad.get("sub_run_id") else []
-    lines += ["", f"Steps: {len(as_list(pad.get('steps')))}, tool calls: {len(calls)}, tool results: {len(results)}", ""]
+    lines += [
+        "",
+        f"Steps: {len(as_list(pad.get('steps')))}, tool calls: {len(calls)}, tool results: {len(results)}",
+        "",
+    ]
     if not calls and not results:
         return "\n".join([*lines, "No tools were used."])
     lines += ["## Tool calls", *(_call_line(call) for call in calls if isinstance(call, dict)), ""]
@@ -48,7 +52,8 @@ def _result_line(result: JsonObject) -> str:
     state = "DONE" if success is None else "SUCCESS" if success else "FAILURE"
     said = result.get("output") if success is not False else result.get("error") or result.get("output")
     subject = _first_value(result.get("arguments")) or (_first_key(result.get("output")))
-    return f"- {result.get('name') or 'tool'}({subject}) [{state}] {clip('' if said is None else said, _OBSERVATION_CHARS)}"
+    text = clip("" if said is None else said, _OBSERVATION_CHARS)
+    return f"- {result.get('name') or 'tool'}({subject}) [{state}] {text}"
 
 
 def _first_value(arguments: Any) -> str:

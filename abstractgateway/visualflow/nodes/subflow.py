@@ -50,7 +50,7 @@ def _subflow(site: Site) -> Callable[[Inputs, Step], JsonObject]:
 
 
 def _child_variables(inputs: Inputs, pins: tuple[str, ...]) -> JsonObject:
-    base = next((inputs[name] for name in ("vars", "input") if isinstance(inputs.get(name), dict)), {})
+    base: JsonObject = next((inputs[name] for name in ("vars", "input") if isinstance(inputs.get(name), dict)), {})
     named = pins or tuple(inputs)
     own = {pin: inputs[pin] for pin in named if pin in inputs and pin not in _CONTROL}
     for name in ("vars", "input"):
@@ -68,7 +68,9 @@ def _merged_context(parent: JsonObject, child: JsonObject) -> JsonObject:
         *(item for item in inherited if not _is_system(item)),
         *(item for item in own if not _is_system(item)),
     ]
-    attachments = {"attachments": parent["attachments"]} if "attachments" in parent and "attachments" not in child else {}
+    attachments = (
+        {"attachments": parent["attachments"]} if "attachments" in parent and "attachments" not in child else {}
+    )
     return {**attachments, **child, "messages": _without_repetition(ordered)}
 
 

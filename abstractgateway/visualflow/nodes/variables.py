@@ -47,7 +47,7 @@ def _set_var(node: Node) -> Evaluate:
 
     def write(inputs: Inputs, step: Step) -> JsonObject:
         segments = writable_path(inputs.get("name"))
-        value = inputs["value"] if "value" in inputs else natural
+        value = inputs.get("value", natural)
         write_path(step.vars, segments, value)
         return {"value": value}
 
@@ -207,8 +207,17 @@ TYPES = (
         "Sets one property of a variable that is an object.",
     ),
     NodeType("bool_var", _WRITE, Pure(_bool_var), (), ("name", "value"), "Reads a variable that is true or false."),
-    NodeType("var_decl", _WRITE, Pure(_var_decl), (), ("name", "value"), "Reads a variable of a declared type, or its default."),
-    NodeType("get_context", _WRITE, Pure(_get_context), (), ("context", "task", "messages"), "Reads the run's conversation."),
+    NodeType(
+        "var_decl",
+        _WRITE,
+        Pure(_var_decl),
+        (),
+        ("name", "value"),
+        "Reads a variable of a declared type, or its default.",
+    ),
+    NodeType(
+        "get_context", _WRITE, Pure(_get_context), (), ("context", "task", "messages"), "Reads the run's conversation."
+    ),
     NodeType(
         "add_message",
         _WRITE,

@@ -1,0 +1,190 @@
+"""Reading a bundle from a zip file or a directory that may have been made to do harm.
+
+Nothing is extracted to disk. Before a member is read, the whole list of members is checked, and reading stops at a
+budget whatever the list said about sizes.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import Invalid
+from .manifest import is_safe_path
+
+_END_RECORD = b"PK\x05\x06"
+_END_SIZE = 22
+_LONGEST_COMMENT = 65_535
+_CHUNK = 65_536
+_SMALL_MEMBER = 1_048_576
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """How much a bundle may hold; files as for uploads, a ratio well above what JSON compresses to."""
+
+    file_bytes: int = 78_643_200
+    members: int = 2_000
+    list_bytes: int = 1_048_576
+    total_bytes: int = 67_108_864
+    ratio: int = 200
+
+
+class Archive(Protocol):
+    """The files of a bundle."""
+
+    def names(self) -> list[str]:
+        """Return the paths of all files, sorted."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file. Raises `Invalid("bundle", …)` when it is missing, broken or too big."""
+
+
+def open_archive(path: str | Path, limits: ArchiveLimits | None = None) -> Archive:
+    """Return the files of a bundle: of a zip file, or of a directory with the same tree.
+
+    Raises `Invalid("bundle", …)` for anything that is not a well-formed, harmless bundle.
+    """
+    source, bounds = Path(path), limits or ArchiveLimits()
+    try:
+        return DirectoryArchive(source, bounds) if source.is_dir() else ZipArchive(source, bounds)
+    except OSError as error:
+        raise Invalid("bundle", f"{source.name!r} cannot be read: {error.strerror or error}") from error
+
+
+class ZipArchive:
+    """A zip file, opened for each read so that no handle stays behind."""
+
+    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
+        self._path = path
+        self._left = limits.total_bytes
+        size = path.stat().st_size
+        if size > limits.file_bytes:
+            raise Invalid("bundle", f"{path.name!r} has {size} bytes; at most {limits.file_bytes} are read")
+        _check_list_size(path, size, limits)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._members = _checked_members(archive.infolist(), limits)
+        except _BROKEN as error:
+            raise _as_invalid(path, error) from error
+
+    def names(self) -> list[str]:
+        return sorted(self._members)
+
+    def read(self, name: str) -> bytes:
+        if name not in self._members:
+            raise Invalid("bundle", f"{self._path.name!r} has no file {name!r}")
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open(self._members[name]) as member:
+                data = _read_at_most(member.read, self._left, self._path.name)
+        except _BROKEN as error:
+            raise _as_invalid(self._path, error) from error
+        self._left -= len(data)
+        return data
+
+
+class DirectoryArchive:
+    """A directory with the tree of a bundle; links that lead out of it are refused."""
+
+    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
+        self._root = path.resolve()
+        self._left = limits.total_bytes
+        found = sorted(item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file())
+        if len(found) > limits.members:
+            raise Invalid("bundle", f"{path.name!r} has {len(found)} files; at most {limits.members} are read")
+        self._names = found
+
+    def names(self) -> list[str]:
+        return self._names
+
+    def read(self, name: str) -> bytes:
+        path = (self._root / name).resolve()
+        if not is_safe_path(name) or not path.is_relative_to(self._root):
+            raise Invalid("bundle", f"{name!r} leads out of the bundle")
+        if not path.is_file():
+            raise Invalid("bundle", f"{self._root.name!r} has no file {name!r}")
+        with path.open("rb") as file:
+            data = _read_at_most(file.read, self._left, self._root.name)
+        self._left -= len(data)
+        return data
+
+
+def _read_at_most(read: object, budget: int, label: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := read(_CHUNK):  # type: ignore[operator]
+        size += len(chunk)
+        if size > budget:
+            raise Invalid("bundle", f"{label!r} holds more than the allowed number of bytes when unpacked")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _check_list_size(path: Path, size: int, limits: ArchiveLimits) -> None:
+    """Refuse a huge list of members before the zip reader builds an object for each of them."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT))
+        tail = file.read()
+    at = tail.rfind(_END_RECORD)
+    if at < 0 or len(tail) - at < _END_SIZE:
+        raise Invalid("bundle", f"{path.name!r} is not a zip file")
+    entries, list_bytes = struct.unpack_from("<HL", tail, at + 10)
+    if entries > limits.members or list_bytes > limits.list_bytes:
+        raise Invalid("bundle", f"{path.name!r} lists too many files; at most {limits.members} are read")
+
+
+def _checked_members(infos: list[zipfile.ZipInfo], limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
+    if len(infos) > limits.members:
+        raise Invalid("bundle", f"has {len(infos)} files; at most {limits.members} are read")
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        problem = _member_problem(info, limits)
+        if problem:
+            raise Invalid("bundle", f"the file {info.orig_filename!r} {problem}")
+        if info.is_dir():
+            continue
+        if info.filename in members:
+            raise Invalid("bundle", f"the file {info.filename!r} is in it twice")
+        members[info.filename] = info
+    total = sum(info.file_size for info in members.values())
+    if total > limits.total_bytes:
+        raise Invalid("bundle", f"unpacks to {total} bytes; at most {limits.total_bytes} are read")
+    return members
+
+
+def _member_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str | None:
+    name = info.orig_filename
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if "\\" in name or not is_safe_path(name):
+        return "has a name that leads out of the bundle"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device"
+    if info.flag_bits & 0x1:
+        return "is encrypted"
+    if info.compress_type not in _METHODS:
+        return "is compressed in a way that is not supported; use deflate"
+    if info.file_size > max(_SMALL_MEMBER, limits.ratio * max(1, info.compress_size)):
+        return "unpacks to suspiciously many bytes"
+    return None
+
+
+def _as_invalid(path: Path, error: Exception) -> Invalid:
+    if isinstance(error, Invalid):
+        return error
+    return Invalid("bundle", f"{path.name!r} is not a sound zip file: {error}", code="bundle_broken")

@@ -1,0 +1,132 @@
+"""The only place that picks concrete classes: settings in, a gateway out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .clock import Clock, SystemClock
+from .config import GatewayConfig
+from .errors import Unavailable
+from .hosts import BundleHost, WorkflowHost
+from .runner import Runner, RunnerLock
+from .runtime.effects import ExternalEffect
+from .runtime.effects.model import LanguageModel, call_model, no_model
+from .runtime.effects.tools import FunctionTools, ToolBox, call_tools
+from .runtime.limits import RuntimeConfig
+from .runtime.models import EffectType, WorkflowSpec
+from .runtime.registry import WorkflowRegistry
+from .runtime.runtime import Runtime
+from .service.bundles import BundleService
+from .service.commands import CommandService
+from .service.gateway import GatewayService
+from .service.ledger import LedgerService
+from .service.runs import RunService
+from .stores import open_file_stores, open_memory_stores, open_sqlite_stores
+from .stores.base import Stores
+
+LOCK_FILE = "gateway_runner.lock"
+
+
+def open_gateway(
+    config: GatewayConfig,
+    *,
+    model: LanguageModel | None = None,
+    tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
+) -> GatewayService:
+    """Open a gateway and start its runner, unless the settings leave that to another process."""
+    clock = SystemClock()
+    stores = open_stores(config)
+    host = BundleHost(config.flows_dir)
+    runtime = build_runtime(config, stores=stores, host=host, clock=clock, model=model, tools=as_tool_box(tools))
+    runner = _build_runner(config, stores, runtime, host, clock) if config.runner_enabled else None
+    service = GatewayService(
+        config=config,
+        stores=stores,
+        runner=runner,
+        runs=RunService(stores=stores, runtime=runtime, host=host, runner=runner),
+        ledger=LedgerService(stores=stores),
+        commands=CommandService(stores=stores, clock=clock),
+        bundles=BundleService(host=host),
+    )
+    if runner is not None:
+        runner.start()
+    return service
+
+
+def open_stores(config: GatewayConfig) -> Stores:
+    """Return the stores that the settings name. Raises `Unavailable` when the data directory cannot be used."""
+    is_durable = config.durability == "full"
+    try:
+        if config.store_backend == "sqlite":
+            return open_sqlite_stores(config.data_dir, database=config.database_path, is_durable=is_durable)
+        if config.store_backend == "file":
+            return open_file_stores(config.data_dir, is_durable=is_durable)
+        return open_memory_stores()
+    except OSError as error:
+        raise Unavailable(
+            f"the data directory {str(config.data_dir)!r} cannot be used: {error}; "
+            "set ABSTRACTGATEWAY_DATA_DIR to one that can be written",
+            code="data_dir_unusable",
+        ) from error
+
+
+def build_runtime(
+    config: GatewayConfig,
+    *,
+    stores: Stores,
+    host: WorkflowHost,
+    clock: Clock,
+    model: LanguageModel | None,
+    tools: ToolBox,
+) -> Runtime:
+    """Return the kernel with the handlers of the effects that reach outside."""
+    handlers: dict[EffectType, ExternalEffect] = {
+        EffectType.LLM_CALL: call_model(model, tools) if model is not None else no_model,
+        EffectType.TOOL_CALLS: call_tools(tools),
+    }
+    return Runtime(
+        stores=stores,
+        effect_handlers=handlers,
+        workflow_registry=HostedWorkflows(host),
+        config=RuntimeConfig(provider=config.provider, model=config.model),
+        clock=clock,
+    )
+
+
+def as_tool_box(tools: ToolBox | Mapping[str, Callable[..., Any]] | None) -> ToolBox:
+    """Return tools as a tool box: functions by name become one, none an empty one."""
+    if tools is None or isinstance(tools, Mapping):
+        return FunctionTools(tools or {})
+    return tools
+
+
+class HostedWorkflows(WorkflowRegistry):
+    """The workflows of a host, as the kernel looks for them when it starts a child run."""
+
+    def __init__(self, host: WorkflowHost) -> None:
+        super().__init__()
+        self._host = host
+
+    def get(self, workflow_id: str) -> WorkflowSpec | None:
+        try:
+            return self._host.workflow(workflow_id)
+        except KeyError:
+            return None
+
+
+def _build_runner(
+    config: GatewayConfig, stores: Stores, runtime: Runtime, host: WorkflowHost, clock: Clock
+) -> Runner:
+    lock = None if config.store_backend == "memory" else RunnerLock(Path(config.data_dir) / LOCK_FILE)
+    return Runner(
+        stores=stores,
+        runtime=runtime,
+        find_workflow=host.workflow,
+        clock=clock,
+        lock=lock,
+        advance_workers=config.advance_workers,
+        effect_workers=config.effect_workers,
+        step_batch=config.step_batch,
+    )

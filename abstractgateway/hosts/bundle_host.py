@@ -1,0 +1,303 @@
+"""The workflows of a directory of bundles."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..bundles.catalogue import (
+    Bundle,
+    LoadError,
+    bundle_files,
+    file_stamp,
+    index_bundles,
+    latest_version,
+    load_bundle,
+    split_bundle_ref,
+)
+from ..bundles.namespace import namespaced_flow, namespaced_id
+from ..errors import Invalid, NotFound
+from ..jsonvalue import JsonObject
+from ..runtime.models import WorkflowSpec
+from ..visualflow.compiler import compile_flow
+from .base import unknown_workflow
+from .drawing import model_defaults, node_index, start_inputs
+
+_NOT_DEPRECATED: JsonObject = {"deprecated": False, "deprecated_at": None, "deprecated_reason": None}
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A bundle with everything that was compiled from it."""
+
+    bundle: Bundle
+    workflows: Mapping[str, WorkflowSpec]
+    defaults: JsonObject
+
+
+@dataclass(frozen=True)
+class _Index:
+    """All bundles at one moment; a new one replaces it as a whole."""
+
+    stamps: Mapping[Path, tuple[object, ...]] = field(default_factory=dict)
+    items: Mapping[Path, _Loaded | LoadError] = field(default_factory=dict)
+    bundles: Mapping[str, Mapping[str, _Loaded]] = field(default_factory=dict)
+    workflows: Mapping[str, _Loaded] = field(default_factory=dict)
+    load_errors: tuple[LoadError, ...] = ()
+
+
+class BundleHost:
+    """Serves the flows of the bundles in a directory, and notices when the directory changes.
+
+    Workflow ids are `id@version:flow`; `id:flow`, which older runs have, means the latest version. A bundle that
+    cannot be read or compiled is listed with its error and affects no other. Safe to use from many threads.
+    """
+
+    def __init__(self, flows_dir: str | Path) -> None:
+        self.flows_dir = Path(flows_dir)
+        self._refreshing = threading.Lock()
+        self._index = _Index()
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the directory again if anything in it changed; say whether it did. Unchanged bundles are kept."""
+        with self._refreshing:
+            stamps = {path: file_stamp(path) for path in bundle_files(self.flows_dir)}
+            if stamps == self._index.stamps:
+                return False
+            self._index = _build_index(stamps, self._index)
+            return True
+
+    def workflow(self, workflow_id: str) -> WorkflowSpec:
+        """Return the workflow of an id, looking into the directory again when it is not known."""
+        found = self._find(workflow_id)
+        if found is None and self.refresh():
+            found = self._find(workflow_id)
+        if found is None:
+            raise unknown_workflow(workflow_id, self._flow_ids())
+        loaded, full_id = found
+        return loaded.workflows[full_id]
+
+    def resolve(self, *, bundle_id: str | None, bundle_version: str | None, flow_id: str | None) -> str:
+        """Return the workflow id of a request; see `WorkflowHost.resolve`."""
+        parts = (_clean(bundle_id), _clean(bundle_version), _clean(flow_id))
+        try:
+            return _Resolver(self._index, *parts).workflow_id()
+        except (NotFound, Invalid):
+            if not self.refresh():
+                raise
+            return _Resolver(self._index, *parts).workflow_id()
+
+    def runtime_defaults(self, workflow_id: str) -> JsonObject:
+        """Return the model pair of the bundle that a workflow belongs to, or an empty object."""
+        found = self._find(workflow_id)
+        return dict(found[0].defaults) if found else {}
+
+    def start_pins(self, workflow_id: str) -> list[JsonObject]:
+        """Return the inputs of a workflow. Raises `NotFound` for an unknown one."""
+        return start_inputs(self.document(workflow_id))
+
+    def document(self, workflow_id: str) -> JsonObject:
+        """Return the drawing of a workflow as it is in its bundle. Raises `NotFound` for an unknown one."""
+        found = self._find(workflow_id)
+        flow_id = found[1][len(found[0].bundle.ref) + 1 :] if found else ""
+        if found is None or flow_id not in found[0].bundle.flows:
+            raise unknown_workflow(workflow_id, self._flow_ids())
+        return found[0].bundle.flows[flow_id]
+
+    def list_bundles(self, *, all_versions: bool = False) -> JsonObject:
+        """Return the bundles by id, the latest version of each or all of them, and the files that could not be used."""
+        index = self._index
+        chosen = [
+            loaded
+            for _, versions in sorted(index.bundles.items())
+            for version, loaded in sorted(versions.items())
+            if all_versions or version == _latest(versions)
+        ]
+        only = next(iter(index.bundles)) if len(index.bundles) == 1 else None
+        return {
+            "items": [_list_item(loaded.bundle) for loaded in chosen],
+            "default_bundle_id": only,
+            "load_errors": [error.to_dict() for error in index.load_errors],
+        }
+
+    def get_bundle(self, bundle_id: str, bundle_version: str | None = None) -> JsonObject:
+        """Return one bundle with the inputs and nodes of its entrypoints.
+
+        Raises `NotFound` for an unknown bundle or version, `Invalid` when the two arguments name different versions.
+        """
+        name, version = split_bundle_ref(bundle_id)
+        version = _agreed(version, _clean(bundle_version), "bundle_version conflicts with bundle_id")
+        versions = self._index.bundles.get(name)
+        chosen = version or (_latest(versions) if versions else None)
+        if not versions or chosen is None or chosen not in versions:
+            raise NotFound(f"Bundle {name + '@' + version if version else name!r} not found")
+        return _detail(versions[chosen].bundle)
+
+    def _find(self, workflow_id: str) -> tuple[_Loaded, str] | None:
+        index = self._index
+        if workflow_id in index.workflows:
+            return index.workflows[workflow_id], workflow_id
+        bundle_id, colon, flow_id = workflow_id.partition(":")
+        versions = index.bundles.get(bundle_id) if colon else None
+        if not versions:
+            return None
+        loaded = versions[_latest(versions)]
+        full_id = namespaced_id(loaded.bundle.ref, flow_id)
+        return (loaded, full_id) if full_id in loaded.workflows else None
+
+    def _flow_ids(self) -> list[str]:
+        loaded = (item for versions in self._index.bundles.values() for item in versions.values())
+        return [namespaced_id(item.bundle.ref, flow) for item in loaded for flow in item.bundle.flows]
+
+
+@dataclass(frozen=True)
+class _Resolver:
+    """The rules by which bundle, version and flow of a request become a workflow id."""
+
+    index: _Index
+    bundle_id: str
+    bundle_version: str
+    flow_id: str
+
+    def workflow_id(self) -> str:
+        if not self.bundle_id and not self.flow_id:
+            raise Invalid("", "flow_id is required (or provide bundle_id to start a bundle entrypoint)")
+        name, version = split_bundle_ref(self.bundle_id)
+        wanted = _agreed(version, self.bundle_version or None, "bundle_version conflicts with bundle_id")
+        prefix, colon, flow = self.flow_id.partition(":")
+        owner, owner_version = split_bundle_ref(prefix)
+        if colon and owner in self.index.bundles:
+            if name and name != owner:
+                raise Invalid("", "flow_id bundle prefix does not match bundle_id")
+            other = "bundle_version" if self.bundle_version else "bundle_id"
+            wanted = _agreed(owner_version, wanted, f"flow_id version does not match {other}")
+            return self._in_bundle(owner, wanted, flow)
+        if colon:
+            return self._verbatim()
+        return self._in_bundle(name or self._only_bundle(), wanted, self.flow_id)
+
+    def _verbatim(self) -> str:
+        if self.bundle_id or self.bundle_version:
+            raise self._missing()
+        if self.flow_id not in self.index.workflows:
+            raise self._missing()
+        return self.flow_id
+
+    def _only_bundle(self) -> str:
+        names = sorted(self.index.bundles)
+        if not names:
+            raise self._missing()
+        if len(names) > 1:
+            listed = ", ".join(names)
+            raise Invalid("", f"bundle_id is required when multiple bundles are loaded ({listed})")
+        return names[0]
+
+    def _in_bundle(self, name: str, version: str | None, flow: str) -> str:
+        versions = self.index.bundles.get(name, {})
+        loaded = versions.get(version or (_latest(versions) if versions else ""))
+        if loaded is None:
+            raise self._missing()
+        chosen = flow or _entrypoint(loaded.bundle)
+        if chosen not in loaded.bundle.flows:
+            raise self._missing()
+        return namespaced_id(loaded.bundle.ref, chosen)
+
+    def _missing(self) -> NotFound:
+        return NotFound(f"Flow {self.flow_id!r} not found" if self.flow_id else "Bundle not found")
+
+
+def _entrypoint(bundle: Bundle) -> str:
+    entrypoints = bundle.manifest.entrypoints
+    if len(entrypoints) == 1:
+        return entrypoints[0].flow_id
+    if bundle.manifest.default_entrypoint:
+        return bundle.manifest.default_entrypoint
+    names = ", ".join(item.flow_id for item in entrypoints)
+    raise Invalid("", f"Bundle {bundle.ref!r} has {len(entrypoints)} entrypoints; specify flow_id ({names})")
+
+
+def _build_index(stamps: Mapping[Path, tuple[object, ...]], before: _Index) -> _Index:
+    items = {
+        path: before.items[path] if before.stamps.get(path) == stamp else _load(path) for path, stamp in stamps.items()
+    }
+    usable = {item.bundle.file: item for item in items.values() if isinstance(item, _Loaded)}
+    named, doubles = index_bundles(item.bundle for item in usable.values())
+    bundles = {name: {ver: usable[bundle.file] for ver, bundle in versions.items()} for name, versions in named.items()}
+    errors = [item for item in items.values() if isinstance(item, LoadError)]
+    workflows = {
+        workflow_id: loaded
+        for versions in bundles.values()
+        for loaded in versions.values()
+        for workflow_id in loaded.workflows
+    }
+    return _Index(stamps, items, bundles, workflows, tuple(sorted([*errors, *doubles], key=lambda item: item.file)))
+
+
+def _load(path: Path) -> _Loaded | LoadError:
+    item = load_bundle(path)
+    if isinstance(item, LoadError):
+        return item
+    workflows: dict[str, WorkflowSpec] = {}
+    for flow_id, document in item.flows.items():
+        try:
+            compiled = compile_flow(
+                namespaced_flow(document, item.ref, flow_id, item.flows), workflow_id=namespaced_id(item.ref, flow_id)
+            )
+        except Invalid as error:
+            return LoadError(item.file, item.ref, f"flow {flow_id!r} does not compile: {error.why}")
+        workflows.update({spec.workflow_id: spec for spec in (compiled.workflow, *compiled.derived)})
+    return _Loaded(item, workflows, model_defaults(item.flows.values()))
+
+
+def _latest(versions: Mapping[str, _Loaded]) -> str:
+    return latest_version(item.bundle for item in versions.values())
+
+
+def _agreed(first: str | None, second: str | None, conflict: str) -> str | None:
+    if first and second and first != second:
+        raise Invalid("", f"{conflict} ({first!r} is not {second!r})")
+    return first or second
+
+
+def _clean(text: str | None) -> str:
+    return text.strip() if isinstance(text, str) else ""
+
+
+def _list_item(bundle: Bundle) -> JsonObject:
+    manifest = bundle.manifest
+    return {
+        "bundle_id": manifest.bundle_id,
+        "bundle_version": manifest.bundle_version,
+        "bundle_ref": bundle.ref,
+        "created_at": manifest.created_at,
+        "default_entrypoint": manifest.default_entrypoint,
+        "entrypoints": [
+            {
+                "flow_id": item.flow_id,
+                "name": item.name,
+                "description": item.description,
+                "interfaces": list(item.interfaces),
+                **_NOT_DEPRECATED,
+            }
+            for item in manifest.entrypoints
+        ],
+    }
+
+
+def _detail(bundle: Bundle) -> JsonObject:
+    shown = _list_item(bundle)
+    shown["entrypoints"] = [
+        {
+            "flow_id": item["flow_id"],
+            "workflow_id": namespaced_id(bundle.ref, item["flow_id"]),
+            **{key: value for key, value in item.items() if key in ("name", "description", "interfaces")},
+            "inputs": start_inputs(bundle.flows[item["flow_id"]]),
+            "node_index": node_index(bundle.flows[item["flow_id"]]),
+            **_NOT_DEPRECATED,
+        }
+        for item in shown["entrypoints"]
+    ]
+    return {**shown, "flows": sorted(bundle.flows), "metadata": bundle.manifest.metadata}

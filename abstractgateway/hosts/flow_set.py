@@ -1,0 +1,61 @@
+"""Plain VisualFlow documents as workflows, for programs that bring their own and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import Invalid, NotFound
+from ..jsonvalue import JsonObject
+from ..runtime.models import WorkflowSpec
+from ..visualflow.compiler import compile_flow
+from .base import unknown_workflow
+from .drawing import model_defaults, start_inputs
+
+
+class FlowSet:
+    """Serves documents under the ids that they are given with; subflow nodes name them by the same ids.
+
+    Raises `Invalid("flow", …)` naming the flow when one of them does not compile.
+    """
+
+    def __init__(self, flows: Mapping[str, Any]) -> None:
+        self._documents: dict[str, JsonObject] = dict(flows)
+        self._workflows: dict[str, WorkflowSpec] = {}
+        for flow_id, document in self._documents.items():
+            self._compile(flow_id, document)
+        self._defaults = model_defaults(item for item in self._documents.values() if isinstance(item, dict))
+
+    def _compile(self, flow_id: str, document: Any) -> None:
+        try:
+            compiled = compile_flow(document, workflow_id=flow_id)
+        except Invalid as error:
+            raise Invalid("flow", f"{flow_id!r} does not compile: {error.why}", code=error.code) from error
+        for spec in (compiled.workflow, *compiled.derived):
+            self._workflows[spec.workflow_id] = spec
+
+    def workflow(self, workflow_id: str) -> WorkflowSpec:
+        """Return the workflow of an id. Raises `NotFound`, naming ids that exist."""
+        found = self._workflows.get(workflow_id)
+        if found is None:
+            raise unknown_workflow(workflow_id, self._documents)
+        return found
+
+    def resolve(self, *, bundle_id: str | None, bundle_version: str | None, flow_id: str | None) -> str:
+        """Return the flow id itself. Raises `NotFound` for an unknown one and for anything in a bundle."""
+        wanted = (flow_id or "").strip()
+        if wanted and not bundle_id and not bundle_version and wanted in self._documents:
+            return wanted
+        if not wanted and not bundle_id:
+            raise Invalid("", "flow_id is required (or provide bundle_id to start a bundle entrypoint)")
+        raise NotFound(f"Flow {wanted!r} not found" if wanted else "Bundle not found")
+
+    def runtime_defaults(self, workflow_id: str) -> JsonObject:
+        """Return the first model pair of the documents, or an empty object."""
+        return dict(self._defaults) if workflow_id in self._workflows else {}
+
+    def start_pins(self, workflow_id: str) -> list[JsonObject]:
+        """Return the inputs of a flow. Raises `NotFound` for an unknown one."""
+        if workflow_id not in self._documents:
+            raise unknown_workflow(workflow_id, self._documents)
+        return start_inputs(self._documents[workflow_id])

@@ -1,0 +1,161 @@
+"""Applying durable commands: each exactly once, in order, with an outcome that can be read (promise G4).
+
+What a command changes, its outcome and the move of the inbox cursor are one commit. A command that cannot be applied
+changes nothing but its outcome, which says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..clock import Clock, to_iso
+from ..errors import Conflict, GatewayError, Invalid, LeaseLost, NotFound, Unavailable
+from ..jsonvalue import JsonObject
+from ..runtime import lifecycle
+from ..runtime.commit import CommandOutcome, CommandRecord, Commit
+from ..runtime.draft import Draft
+from ..runtime.effects.events import Event, as_object, build_event_wait_key, deliver
+from ..runtime.runtime import transact
+from ..stores.base import Stores
+
+COMMAND_TYPES = ("pause", "resume", "cancel", "emit_event", "update_schedule", "compact_memory")
+
+
+class CommandApplier:
+    """Applies the commands of a store's inbox."""
+
+    def __init__(self, stores: Stores, clock: Clock) -> None:
+        self.epoch: int | None = None
+        self._stores = stores
+        self._clock = clock
+
+    def apply(self, command: CommandRecord) -> CommandOutcome:
+        """Apply one command durably and return its outcome.
+
+        Raises `LeaseLost` when this process no longer owns the runs, `Unavailable` when the store cannot write now;
+        the command is then still to be applied.
+        """
+        applied = self._outcome(command, "applied", None)
+        try:
+            transact(
+                self._stores,
+                self._clock,
+                lambda draft: _HANDLERS[command.type.strip().lower()](draft, command),
+                epoch=self.epoch,
+                to_commit=lambda draft, _: draft.to_commit(applied),
+            )
+            return applied
+        except (LeaseLost, Unavailable):
+            raise
+        except KeyError as error:
+            return self._reject(command, _reason(command, error))
+        except GatewayError as error:
+            return self._reject(command, str(error))
+
+    def _reject(self, command: CommandRecord, reason: str) -> CommandOutcome:
+        rejected = self._outcome(command, "rejected", reason)
+        self._stores.commit(Commit(outcome=rejected, epoch=self.epoch))
+        return rejected
+
+    def _outcome(self, command: CommandRecord, status: str, reason: str | None) -> CommandOutcome:
+        return CommandOutcome(command.seq, command.command_id, status, reason, to_iso(self._clock.now()))
+
+
+def _reason(command: CommandRecord, error: KeyError) -> str:
+    if isinstance(error, NotFound):
+        return str(error)
+    return f"unknown command type {command.type!r}; known: {', '.join(COMMAND_TYPES)}"
+
+
+def _pause(draft: Draft, command: CommandRecord) -> None:
+    reason = _optional_text(command.payload, "reason")
+    for run_id in _tree(draft, command.run_id):
+        lifecycle.pause(draft, draft.open(run_id), reason)
+
+
+def _resume(draft: Draft, command: CommandRecord) -> None:
+    if "payload" in command.payload:
+        _answer(draft, command)
+        return
+    for run_id in _tree(draft, command.run_id):
+        lifecycle.unpause(draft, draft.open(run_id))
+
+
+def _answer(draft: Draft, command: CommandRecord) -> None:
+    payload = command.payload["payload"]
+    if not isinstance(payload, dict):
+        raise Invalid("payload.payload", f"must be an object, not {type(payload).__name__}")
+    wait_key = command.payload.get("wait_key", command.payload.get("waitKey"))
+    _known(draft, command.run_id)
+    lifecycle.resume(draft, draft.open(command.run_id), str(wait_key) if wait_key else None, payload)
+
+
+def _cancel(draft: Draft, command: CommandRecord) -> None:
+    reason = _optional_text(command.payload, "reason")
+    for run_id in _tree(draft, command.run_id):
+        lifecycle.cancel(draft, draft.open(run_id), reason)
+
+
+def _emit_event(draft: Draft, command: CommandRecord) -> None:
+    payload = command.payload
+    name = str(payload.get("name") or "").strip()
+    scope = str(payload.get("scope") or "session").strip().lower()
+    session_id = str(_first(payload, "session_id", "sessionId") or command.run_id)
+    key = build_event_wait_key(
+        scope=scope,
+        name=name,
+        session_id=session_id,
+        workflow_id=_first(payload, "workflow_id", "workflowId"),
+        run_id=_first(payload, "run_id", "runId"),
+    )
+    event = Event(
+        key=key,
+        name=name,
+        scope=scope,
+        payload=as_object(payload.get("payload")),
+        emitter={"source": "external", "client_id": command.client_id},
+        session_id=session_id,
+        event_id=_first(payload, "event_id", "eventId"),
+        emitted_at=_first(payload, "emitted_at", "emittedAt"),
+    )
+    deliver(draft, event)
+
+
+def _of_schedule(draft: Draft, command: CommandRecord) -> None:
+    """Refuse: these commands are for runs inside a schedule."""
+    _known(draft, command.run_id)
+    raise Conflict(f"run {command.run_id!r} is not part of a schedule", code="not_scheduled")
+
+
+_HANDLERS: dict[str, Callable[[Draft, CommandRecord], None]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "cancel": _cancel,
+    "emit_event": _emit_event,
+    "update_schedule": _of_schedule,
+    "compact_memory": _of_schedule,
+}
+
+
+def _tree(draft: Draft, run_id: str) -> list[str]:
+    """Return a run and everything below it, breadth first. Raises `NotFound` for an unknown run."""
+    _known(draft, run_id)
+    found = [run_id]
+    for parent in found:
+        found += draft.stores.runs.children_of(parent)
+    return found
+
+
+def _known(draft: Draft, run_id: str) -> None:
+    if draft.peek(run_id) is None:
+        raise NotFound(f"unknown run {run_id!r}", code="unknown_run")
+
+
+def _first(payload: JsonObject, *names: str) -> str | None:
+    found = next((payload[name] for name in names if payload.get(name) is not None), None)
+    return str(found) if found is not None else None
+
+
+def _optional_text(payload: JsonObject, name: str) -> str | None:
+    value = payload.get(name)
+    return str(value) if value else None

@@ -1,0 +1,86 @@
+"""The gateway as an object that a program drives directly."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from ..config import GatewayConfig
+from ..runner.runner import Runner
+from ..runtime.effects.model import LanguageModel
+from ..runtime.effects.tools import ToolBox
+from ..stores.base import Changes, Stores
+from .bundles import BundleService
+from .commands import CommandService
+from .ledger import LedgerService
+from .runs import RunService
+
+
+class GatewayService:
+    """One gateway: its use cases by noun, its stores and its runner.
+
+    `GatewayService.open(config)` makes one; it is a context manager, and closes what it opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: GatewayConfig,
+        stores: Stores,
+        runner: Runner | None,
+        runs: RunService,
+        ledger: LedgerService,
+        commands: CommandService,
+        bundles: BundleService,
+    ) -> None:
+        self.config = config
+        self.runs = runs
+        self.ledger = ledger
+        self.commands = commands
+        self.bundles = bundles
+        self.stores = stores
+        self.runner = runner
+
+    @staticmethod
+    def open(
+        config: GatewayConfig | None = None,
+        *,
+        model: LanguageModel | None = None,
+        tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
+    ) -> GatewayService:
+        """Open a gateway on a data directory and start its runner; without a config, the environment's settings.
+
+        `model` answers model calls and `tools` are what agents and flows may call: a `ToolBox`, or functions by name.
+        Raises `Invalid` for settings that cannot work, `Unavailable` when the data directory cannot be used.
+        """
+        open_gateway = pkgutil.resolve_name("abstractgateway.compose:open_gateway")  # above this floor of the house
+        opened: GatewayService = open_gateway(config or GatewayConfig.from_env(), model=model, tools=tools)
+        return opened
+
+    def subscribe(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """Call the listener with the ids of runs that changed, after each commit that became durable.
+
+        It is called in the store's writer thread and must be quick. Returns how to stop it.
+        """
+
+        def note(changes: Changes) -> None:
+            if changes.runs:
+                listener(frozenset(row.run_id for row in changes.runs))
+
+        return self.stores.subscribe(note)
+
+    def close(self) -> None:
+        """Stop the runner and close the stores; runs go on when the gateway is opened again."""
+        if self.runner is not None:
+            self.runner.stop()
+        self.stores.close()
+
+    def __enter__(self) -> GatewayService:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

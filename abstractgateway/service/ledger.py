@@ -1,0 +1,94 @@
+"""Reading and following ledgers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..errors import NotFound
+from ..jsonvalue import JsonObject, loads
+from ..stores.base import Changes, LedgerPage, Stores
+
+_PAGE = 500
+"""How many records are read at once while following; a page of ordinary records is some hundred kilobytes."""
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One record and its cursor."""
+
+    cursor: int
+    record: JsonObject
+
+
+@dataclass(frozen=True)
+class LedgerTail:
+    """The next records after a cursor, as stored JSON bytes; `ended` once the run has and nothing is left to read."""
+
+    records: Sequence[bytes]
+    next_after: int
+    ended: bool
+
+
+class LedgerService:
+    """The use cases around ledgers."""
+
+    def __init__(self, *, stores: Stores) -> None:
+        self._stores = stores
+
+    def read(self, run_id: str, after: int = 0, limit: int = 200) -> LedgerPage:
+        """Return up to `limit` records after a cursor; an unknown run has none."""
+        return self._stores.ledger.read(run_id, after, limit)
+
+    def tail(self, run_id: str, after: int, max_bytes: int) -> LedgerTail:
+        """Return the next records after a cursor: at least one if there is one, then up to `max_bytes` in all.
+
+        Raises `NotFound` for an unknown run.
+        """
+        row = self._stores.runs.row(run_id)
+        if row is None:
+            raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
+        records = self._stores.ledger.read(run_id, after, _PAGE).records if row.ledger_len > after else ()
+        fitting = _within(records, max_bytes)
+        next_after = after + len(fitting)
+        return LedgerTail(fitting, next_after, row.status.is_terminal and next_after >= row.ledger_len)
+
+    def follow(self, run_id: str, after: int = 0) -> Iterator[LedgerEntry]:
+        """Yield the records after a cursor, then each new one once it is durable, until the run has ended.
+
+        Raises `NotFound` for an unknown run.
+        """
+        changed = threading.Event()
+
+        def note(changes: Changes) -> None:
+            if any(row.run_id == run_id for row in changes.runs):
+                changed.set()
+
+        self.tail(run_id, after, 0)
+        unsubscribe = self._stores.subscribe(note)
+        try:
+            yield from self._entries(run_id, after, changed)
+        finally:
+            unsubscribe()
+
+    def _entries(self, run_id: str, after: int, changed: threading.Event) -> Iterator[LedgerEntry]:
+        while True:
+            changed.clear()
+            tail = self.tail(run_id, after, max_bytes=1 << 20)
+            for body in tail.records:
+                after += 1
+                yield LedgerEntry(after, loads(body, field="record"))
+            if tail.ended:
+                return
+            if not tail.records:
+                changed.wait()
+
+
+def _within(records: Sequence[bytes], max_bytes: int) -> Sequence[bytes]:
+    size = 0
+    for number, body in enumerate(records):
+        size += len(body)
+        if size > max_bytes and number > 0:
+            return records[:number]
+    return records

@@ -1,0 +1,166 @@
+"""Starting runs and looking at them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import Invalid, NotFound
+from ..hosts.base import WorkflowHost
+from ..jsonvalue import JsonObject
+from ..runner.driver import ACTOR
+from ..runner.runner import Runner
+from ..runtime.draft import Draft
+from ..runtime.models import RunState, RunStatus
+from ..runtime.runtime import Runtime
+from ..stores.base import RunQuery, RunRow, Stores
+from .summaries import blocked_by, run_summary
+
+_KERNEL_KEYS = ("in_flight", "visits", "steps", "node_traces", "control")
+"""What the kernel keeps in `vars._runtime`; a client that starts a run cannot set it."""
+
+
+class RunService:
+    """The use cases around runs."""
+
+    def __init__(self, *, stores: Stores, runtime: Runtime, host: WorkflowHost, runner: Runner | None) -> None:
+        self._stores = stores
+        self._runtime = runtime
+        self._host = host
+        self._runner = runner
+
+    def start(
+        self,
+        *,
+        bundle_id: str | None = None,
+        bundle_version: str | None = None,
+        flow_id: str | None = None,
+        input_data: JsonObject | None = None,
+        session_id: str | None = None,
+    ) -> str:
+        """Start a run durably and return its id; the runner takes its first step right afterwards.
+
+        Without `flow_id` the bundle's only or default entrypoint is started. Raises `NotFound` for an unknown bundle
+        or flow, `Invalid` for a request that names no flow or data that is not a JSON object.
+        """
+        if not flow_id and not bundle_id:
+            raise Invalid(
+                "", "flow_id is required (or provide bundle_id to start a bundle entrypoint)", code="flow_id_required"
+            )
+        workflow_id = self._host.resolve(bundle_id=bundle_id, bundle_version=bundle_version, flow_id=flow_id)
+        state = self._runtime.new_run(
+            self._host.workflow(workflow_id),
+            self._seeded(workflow_id, input_data),
+            actor_id=ACTOR,
+            session_id=session_id or None,
+        )
+        state.session_id = state.session_id or state.run_id
+        draft = Draft(self._stores, self._runtime.clock)
+        draft.create(state)
+        self._stores.commit(draft.to_commit())
+        return state.run_id
+
+    def get(self, run_id: str) -> JsonObject:
+        """Return a run's summary, with its `output` and `blocked_by`. Raises `NotFound` for an unknown run."""
+        stored = self._stores.runs.open(run_id)
+        if stored is None:
+            raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
+        summary = run_summary(stored.state, revision=stored.revision, ledger_len=stored.ledger_len)
+        summary["output"] = stored.state.output
+        summary["blocked_by"] = blocked_by(stored.state, explanation=self._explain(stored.state))
+        return summary
+
+    def list(
+        self,
+        *,
+        limit: int = 50,
+        status: str | None = None,
+        workflow_id: str | None = None,
+        session_id: str | None = None,
+        root_only: bool = False,
+        include_ledger_len: bool = True,
+        include_metrics: bool = False,
+    ) -> JsonObject:
+        """Return `{"items": [summary…]}`, the latest updated first, 1 to 500 of them.
+
+        Internal runs are hidden unless their workflow is asked for. Raises `Invalid` for an unknown status.
+        """
+        query = RunQuery(
+            statuses=_statuses(status),
+            workflow_id=workflow_id or None,
+            session_id=session_id or None,
+            root_only=root_only,
+            hide_internal=not workflow_id,
+            limit=min(max(limit, 1), 500),
+        )
+        items = (self._item(row, include_ledger_len, include_metrics) for row in self._stores.runs.find(query))
+        return {"items": [item for item in items if item is not None]}
+
+    def _item(self, row: RunRow, include_ledger_len: bool, include_metrics: bool) -> JsonObject | None:
+        stored = self._stores.runs.open(row.run_id)
+        if stored is None:
+            return None
+        summary = run_summary(stored.state, revision=stored.revision, ledger_len=stored.ledger_len)
+        if not include_ledger_len:
+            del summary["ledger_len"]
+        if include_metrics:
+            summary |= self._metrics(row.run_id)
+        return summary
+
+    def _metrics(self, run_id: str) -> JsonObject:
+        """Count a run's completed steps, model calls and tool calls, and the tokens its models reported."""
+        metrics = {"steps": 0, "llm_calls": 0, "tool_calls": 0, "tokens_total": 0}
+        for record in self._stores.ledger.list(run_id):
+            if record.get("status") != "completed":
+                continue
+            metrics["steps"] += 1
+            effect = (record.get("effect") or {}).get("type")
+            if effect == "llm_call":
+                metrics["llm_calls"] += 1
+                metrics["tokens_total"] += _tokens((record.get("result") or {}).get("usage"))
+            elif effect == "tool_calls":
+                metrics["tool_calls"] += len((record.get("result") or {}).get("results") or [])
+        return metrics
+
+    def _seeded(self, workflow_id: str, input_data: JsonObject | None) -> JsonObject:
+        """Return the variables a run starts with: the client's data, and the model its bundle or gateway names."""
+        if input_data is not None and not isinstance(input_data, dict):
+            raise Invalid("input_data", f"must be an object, not {type(input_data).__name__}")
+        data = dict(input_data or {})
+        given = data.get("_runtime")
+        own = {key: value for key, value in given.items() if key not in _KERNEL_KEYS} if isinstance(given, dict) else {}
+        config = self._runtime.config
+        if not (config.provider and config.model):
+            own = {**self._host.runtime_defaults(workflow_id), **own}
+        return {**data, "_runtime": own}
+
+    def _explain(self, run: RunState) -> str | None:
+        if run.status.is_terminal:
+            return None
+        told = self._runner.explain(run.run_id) if self._runner is not None else None
+        if told is not None:
+            return told
+        try:
+            self._host.workflow(run.workflow_id)
+        except NotFound as error:
+            return str(error)
+        return None
+
+
+def _statuses(status: str | None) -> tuple[RunStatus, ...]:
+    if not status:
+        return ()
+    try:
+        return (RunStatus(status.strip().lower()),)
+    except ValueError:
+        known = "|".join(item.value for item in RunStatus)
+        raise Invalid("", f"Invalid status (expected: {known})", code="invalid_status") from None
+
+
+def _tokens(usage: Any) -> int:
+    if not isinstance(usage, dict):
+        return 0
+    total = usage.get("total_tokens")
+    if not isinstance(total, int):
+        parts = (usage.get(name) for name in ("input_tokens", "output_tokens", "prompt_tokens", "completion_tokens"))
+        total = sum(part for part in parts if isinstance(part, int))
+    return int(total)

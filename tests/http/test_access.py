@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from abstractgateway.security import OPEN_PATHS
+from abstractgateway_http.routes import ROUTES
+
+TOKEN = "a-token-of-some-length"
+
+
+def test_every_route_but_the_open_ones_refuses_a_request_without_a_token(gateway, ask):
+    protected = [route for route in ROUTES if route.needs_token]
+
+    answers = {
+        route.path: ask(route.method, route.path.replace("{", "").replace("}", ""), "Authorization: none")
+        for route in protected
+    }
+
+    assert {path: answer.status for path, answer in answers.items()} == {route.path: 401 for route in protected}
+    assert all(answer.headers["www-authenticate"] == "Bearer" for answer in answers.values())
+    assert all(answer.json["detail"] == "Unauthorized" for answer in answers.values())
+    assert gateway.calls == []
+
+
+def test_the_table_and_the_policy_agree_on_what_is_open():
+    assert {route.path for route in ROUTES if not route.needs_token} == OPEN_PATHS
+
+
+def test_a_path_that_does_not_exist_is_not_told_to_strangers(ask):
+    assert ask("GET", "/api/gateway/secret", "Authorization: none").status == 401
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Bearer wrong", "Bearer", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer t\xf6ken", f"Bearer {TOKEN}, {TOKEN}"],
+)
+def test_a_wrong_token_is_refused(ask, header):
+    answer = ask("GET", "/api/gateway/runs", f"Authorization: {header}")
+
+    assert (answer.status, answer.json["code"]) == (401, "unauthorized")
+
+
+def test_a_gateway_without_tokens_says_so(make_gateway, serve_gateway, connect_to):
+    server = serve_gateway(make_gateway(auth_tokens=()))
+
+    answer = connect_to(server).send("GET", "/api/gateway/runs").answer()
+
+    assert answer.status == 503
+    assert answer.json["detail"] == "Gateway auth required but no token configured"
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/gateway/runs", "/nothing"])
+def test_a_foreign_origin_is_refused_everywhere_and_may_not_read_the_answer(ask, path):
+    answer = ask("GET", path, "Origin: https://evil.example")
+
+    assert answer.status == 403
+    assert answer.json["detail"] == "Forbidden (origin not allowed)"
+    assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/gateway/runs"])
+def test_a_foreign_host_is_refused_with_the_setting_that_would_allow_it(ask, path):
+    answer = ask("GET", path, "Host: evil.example:8080")
+
+    assert answer.status == 403
+    assert answer.json["code"] == "host_not_allowed"
+    assert "'evil.example:8080'" in answer.json["detail"]
+    assert "ABSTRACTGATEWAY_ALLOWED_HOSTS" in answer.json["detail"]
+
+
+def test_an_allowed_origin_may_read_every_answer(ask):
+    answers = [
+        ask("GET", "/api/gateway/runs", "Origin: http://localhost:3000"),
+        ask("GET", "/api/gateway/runs", "Origin: http://localhost:3000", "Authorization: none"),
+        ask("GET", "/api/gateway/nothing", "Origin: http://localhost:3000"),
+    ]
+
+    assert [answer.status for answer in answers] == [200, 401, 404]
+    assert all(answer.headers["access-control-allow-origin"] == "http://localhost:3000" for answer in answers)
+
+
+def test_a_preflight_of_an_allowed_origin_is_answered_without_a_token(ask):
+    answer = ask(
+        "OPTIONS",
+        "/api/gateway/commands",
+        "Authorization: none",
+        "Origin: http://localhost:3000",
+        "Access-Control-Request-Method: POST",
+        "Access-Control-Request-Headers: authorization, content-type",
+    )
+
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-headers"] == "authorization, content-type"
+    assert answer.headers["access-control-max-age"] == "600"
+
+
+def test_a_preflight_of_a_foreign_origin_is_refused(ask):
+    answer = ask("OPTIONS", "/api/gateway/runs", "Origin: https://evil.example", "Access-Control-Request-Method: GET")
+
+    assert answer.status == 403
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_security_off_opens_everything(make_gateway, serve_gateway, connect_to):
+    server = serve_gateway(make_gateway(security=False))
+
+    answer = (
+        connect_to(server)
+        .send("GET", "/api/gateway/runs", "Authorization: none", "Host: any", "Origin: https://x")
+        .answer()
+    )
+
+    assert answer.status == 200
