@@ -116,9 +116,7 @@ class HostedWorkflows(WorkflowRegistry):
             return None
 
 
-def _build_runner(
-    config: GatewayConfig, stores: Stores, runtime: Runtime, host: WorkflowHost, clock: Clock
-) -> Runner:
+def _build_runner(config: GatewayConfig, stores: Stores, runtime: Runtime, host: WorkflowHost, clock: Clock) -> Runner:
     lock = None if config.store_backend == "memory" else RunnerLock(Path(config.data_dir) / LOCK_FILE)
     return Runner(
         stores=stores,

@@ -161,14 +161,21 @@ def _legacy(suffix: str) -> tuple[str, ...]:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("data_dir", _env("DATA_DIR", "ABSTRACTFLOW_RUNTIME_DIR"), str, "Where runs, ledgers, commands and artifacts are kept."),
+    Setting(
+        "data_dir",
+        _env("DATA_DIR", "ABSTRACTFLOW_RUNTIME_DIR"),
+        str,
+        "Where runs, ledgers, commands and artifacts are kept.",
+    ),
     Setting(
         "flows_dir",
         _env("FLOWS_DIR", "ABSTRACTFRAMEWORK_WORKFLOWS_DIR", "ABSTRACTFLOW_FLOWS_DIR"),
         str,
         "A directory of `*.flow` bundles, or one bundle file.",
     ),
-    Setting("store_backend", _env("STORE_BACKEND"), _lower, "`file`, `sqlite`, or `memory` (nothing survives the process)."),
+    Setting(
+        "store_backend", _env("STORE_BACKEND"), _lower, "`file`, `sqlite`, or `memory` (nothing survives the process)."
+    ),
     Setting("db_path", _env("DB_PATH"), str, "The SQLite file; it must lie in the data directory."),
     Setting(
         "durability",
@@ -178,21 +185,45 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("runner_enabled", _legacy("RUNNER"), parse_bool, "Whether this process drives runs."),
     Setting("advance_workers", _legacy("TICK_WORKERS"), _at_least(1), "How many runs are advanced at once."),
-    Setting("effect_workers", _env("EFFECT_WORKERS"), _at_least(1), "How many model calls and tools may be in flight at once."),
-    Setting("step_batch", _legacy("TICK_MAX_STEPS"), _at_least(1), "After how many steps a busy run shows its progress."),
-    Setting("provider", _env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."),
+    Setting(
+        "effect_workers",
+        _env("EFFECT_WORKERS"),
+        _at_least(1),
+        "How many model calls and tools may be in flight at once.",
+    ),
+    Setting(
+        "step_batch", _legacy("TICK_MAX_STEPS"), _at_least(1), "After how many steps a busy run shows its progress."
+    ),
+    Setting(
+        "provider", _env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."
+    ),
     Setting("model", _env("MODEL", "ABSTRACTFLOW_MODEL"), str, "The model used where a flow names none."),
     Setting("security", _legacy("SECURITY"), parse_bool, "0 switches every check off; only for closed test systems."),
     Setting(
         "auth_tokens",
-        (*_env("AUTH_TOKEN"), *_env("AUTH_TOKENS"), "ABSTRACTFLOW_GATEWAY_AUTH_TOKEN", "ABSTRACTFLOW_GATEWAY_AUTH_TOKENS"),
+        (
+            *_env("AUTH_TOKEN"),
+            *_env("AUTH_TOKENS"),
+            "ABSTRACTFLOW_GATEWAY_AUTH_TOKEN",
+            "ABSTRACTFLOW_GATEWAY_AUTH_TOKENS",
+        ),
         parse_list,
         "The bearer tokens that are accepted; both names are comma lists and are joined.",
     ),
     Setting("protect_read", _legacy("PROTECT_READ"), parse_bool, "Whether GET and HEAD need a token."),
     Setting("protect_write", _legacy("PROTECT_WRITE"), parse_bool, "Whether POST, PUT, PATCH and DELETE need a token."),
-    Setting("dev_read_no_auth", _legacy("DEV_READ_NO_AUTH"), parse_bool, "Whether loopback clients may read without a token."),
-    Setting("allowed_origins", _legacy("ALLOWED_ORIGINS"), parse_list, "Browser origins that may call: texts, or globs with `*`."),
+    Setting(
+        "dev_read_no_auth",
+        _legacy("DEV_READ_NO_AUTH"),
+        parse_bool,
+        "Whether loopback clients may read without a token.",
+    ),
+    Setting(
+        "allowed_origins",
+        _legacy("ALLOWED_ORIGINS"),
+        parse_list,
+        "Browser origins that may call: texts, or globs with `*`.",
+    ),
     Setting(
         "allowed_hosts",
         _env("ALLOWED_HOSTS"),
@@ -201,5 +232,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("max_body_bytes", _legacy("MAX_BODY_BYTES"), _at_least(0), "The largest body of a write; 0 for no limit."),
     Setting("max_sse", _legacy("MAX_SSE"), _at_least(1), "How many streams may be open at once."),
-    Setting("http_threads", _env("HTTP_THREADS"), _at_least(1), "How many requests are worked on at once; streams take no thread."),
+    Setting(
+        "http_threads",
+        _env("HTTP_THREADS"),
+        _at_least(1),
+        "How many requests are worked on at once; streams take no thread.",
+    ),
 )

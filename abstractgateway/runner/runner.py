@@ -231,4 +231,3 @@ class Runner:
         self._driver.troubles[work.run_id] = describe(error)
         self._resting = [*self._resting, (self._clock.monotonic() + TROUBLE_S, work)]
         self._wake.set()
-

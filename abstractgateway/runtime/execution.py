@@ -179,7 +179,9 @@ class Execution:
         )
         self._finish(pending, perform(request))
 
-    def _announce(self, node_id: str, effect: Effect, key: str, next_node: str | None, *, attempt: int) -> PendingEffect:
+    def _announce(
+        self, node_id: str, effect: Effect, key: str, next_node: str | None, *, attempt: int
+    ) -> PendingEffect:
         now = self._draft.now_iso()
         record = records.started(self._run, node_id, effect, now=now, attempt=attempt, key=key)
         cursor = self._run.next_cursor

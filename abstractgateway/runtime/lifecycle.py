@@ -261,7 +261,9 @@ def _answerable(state: RunState, wait_key: str | None) -> WaitState:
     if state.status is not RunStatus.WAITING or waiting is None:
         raise Conflict(f"run {state.run_id!r} is not waiting; it is {state.status.value}", code="not_waiting")
     if wait_key is not None and waiting.wait_key is not None and wait_key != waiting.wait_key:
-        raise Conflict(f"wait_key mismatch: the run waits on {waiting.wait_key!r}, not {wait_key!r}", code="stale_answer")
+        raise Conflict(
+            f"wait_key mismatch: the run waits on {waiting.wait_key!r}, not {wait_key!r}", code="stale_answer"
+        )
     return waiting
 
 
@@ -270,7 +272,9 @@ def _check_choice(waiting: WaitState, payload: JsonObject) -> None:
         return
     answer = payload.get("response", payload.get("text"))
     if answer not in waiting.choices:
-        raise Invalid("payload.response", f"{answer!r} is not one of the choices {waiting.choices!r}", code="not_a_choice")
+        raise Invalid(
+            "payload.response", f"{answer!r} is not one of the choices {waiting.choices!r}", code="not_a_choice"
+        )
 
 
 def _waits_for_person(state: RunState) -> bool:

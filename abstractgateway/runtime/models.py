@@ -171,9 +171,9 @@ class RunState:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> RunState:
-        """Return the run of a stored form; unknown fields are ignored. Raises `Invalid` for a form that is not a run."""
+        """Return the run of a stored form, ignoring unknown fields. Raises `Invalid` for one that is not a run."""
         try:
-            known = {name: data.get(name) for name in RunState.__dataclass_fields__}
+            known: dict[str, Any] = {name: data.get(name) for name in RunState.__dataclass_fields__}
             known["status"] = RunStatus(data["status"])
             known["waiting"] = WaitState.from_dict(data["waiting"]) if data.get("waiting") else None
             known["vars"] = data.get("vars") or {}

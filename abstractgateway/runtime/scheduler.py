@@ -7,7 +7,7 @@ import pkgutil
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from ..clock import to_iso
 from ..errors import Conflict
@@ -74,7 +74,7 @@ class Scheduler:
         self.registry = registry
         self.poll_interval_s = poll_interval_s
         self.stats = SchedulerStats()
-        self._runs: QueryableRuns = runtime.run_store
+        self._runs = cast(QueryableRuns, runtime.run_store)
         self._max_errors_kept = max_errors_kept
         self._on_run_resumed = on_run_resumed
         self._on_run_failed = on_run_failed

@@ -53,9 +53,9 @@ class CommandService:
         return self._stores.commands.append(command)
 
     def outcome(self, command_id: str) -> JsonObject:
-        """Return `{command_id, run_id, type, seq, status, reason, applied_at}`; `status` is pending, applied or rejected.
+        """Return `{command_id, run_id, type, seq, status, reason, applied_at}`.
 
-        Raises `NotFound` for an unknown id.
+        `status` is pending, applied or rejected. Raises `NotFound` for an unknown id.
         """
         command = self._stores.commands.get(command_id)
         if command is None:

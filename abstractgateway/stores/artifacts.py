@@ -95,7 +95,9 @@ class FileArtifactStore:
         except FileNotFoundError:
             return None
         if hashlib.sha256(content).hexdigest() != metadata.blob_id:
-            raise Unavailable(f"artifact {artifact_id!r} is damaged: its bytes do not have the hash they were stored under")
+            raise Unavailable(
+                f"artifact {artifact_id!r} is damaged: its bytes do not have the hash they were stored under"
+            )
         return content
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:

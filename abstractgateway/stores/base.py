@@ -251,13 +251,24 @@ class ArtifactStore(Protocol):
         """Return the artifacts stored for a run, the newest first."""
 
 
-class Stores(Protocol):
-    """A backend: its four ports, and the one way to change runs, ledgers and commands together."""
+class StorePorts(Protocol):
+    """The four ports of a backend."""
 
-    runs: RunStore
-    ledger: LedgerStore
-    commands: CommandStore
-    artifacts: ArtifactStore
+    @property
+    def runs(self) -> RunStore: ...
+
+    @property
+    def ledger(self) -> LedgerStore: ...
+
+    @property
+    def commands(self) -> CommandStore: ...
+
+    @property
+    def artifacts(self) -> ArtifactStore: ...
+
+
+class Stores(StorePorts, Protocol):
+    """A backend: its ports, and the one way to change runs, ledgers and commands together."""
 
     def commit(self, commit: Commit) -> CommitReceipt:
         """Make a commit durable and return.

@@ -93,11 +93,11 @@ class MemoryStores:
         return Changes(tuple(rows), has_commands=admitted.command is not None)
 
 
-class InMemoryRunStore(RunQueries):
+class InMemoryRunStore(RunQueries["MemoryStores"]):
     """Checkpoints in memory."""
 
     def __init__(self, stores: MemoryStores | None = None) -> None:
-        self.stores: MemoryStores = stores or MemoryStores()
+        self.stores = stores or MemoryStores()
 
     def join_ledger(self, ledger: object) -> MemoryStores:
         """Return one store made of this and a ledger store that was made apart from it."""
@@ -130,11 +130,11 @@ class InMemoryRunStore(RunQueries):
             return self.stores.table.children_of(run_id)
 
 
-class InMemoryLedgerStore(LedgerQueries):
+class InMemoryLedgerStore(LedgerQueries["MemoryStores"]):
     """Ledgers in memory."""
 
     def __init__(self, stores: MemoryStores | None = None) -> None:
-        self.stores: MemoryStores = stores or MemoryStores()
+        self.stores = stores or MemoryStores()
 
     def move_to(self, stores: MemoryStores) -> None:
         """Take this ledger's records to another backend and stay there."""
@@ -156,11 +156,11 @@ class InMemoryLedgerStore(LedgerQueries):
         return LedgerPage(records, after + len(records))
 
 
-class InMemoryCommandStore(CommandQueries):
+class InMemoryCommandStore(CommandQueries["MemoryStores"]):
     """The command inbox in memory."""
 
     def __init__(self, stores: MemoryStores | None = None) -> None:
-        self.stores: MemoryStores = stores or MemoryStores()
+        self.stores = stores or MemoryStores()
 
     def list_after(self, *, after: int, limit: int = 1000) -> tuple[list[CommandRecord], int]:
         with self.stores.lock:

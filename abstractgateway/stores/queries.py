@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..clock import parse_iso, to_iso
 from ..errors import StaleWrite
@@ -15,11 +15,14 @@ from ..runtime.models import RunState, RunStatus, StepRecord, WaitReason
 from .base import CommandAppendResult, CommandRecord, RunQuery, RunRow, RunStore, Stores
 from .staging import Head
 
+Records = list[JsonObject]
+Backend = TypeVar("Backend", bound=Stores)
 
-class RunQueries:
+
+class RunQueries(Generic[Backend]):
     """`load`, `save`, `list_runs` and their siblings for a run store that has `open`, `find` and its stores."""
 
-    stores: Stores
+    stores: Backend
 
     def load(self: Any, run_id: str) -> RunState | None:
         """Return a copy of a run's state, or None for an unknown id."""
@@ -82,10 +85,10 @@ class RunQueries:
         return [_outline(row) for row in self.stores.runs.find(query)]
 
 
-class LedgerQueries:
+class LedgerQueries(Generic[Backend]):
     """`list`, `append` and their siblings for a ledger store that has `read`, `head` and its stores."""
 
-    stores: Stores
+    stores: Backend
 
     def append(self: Any, record: StepRecord) -> None:
         """Add a record to its run's ledger, chained to the one before."""
@@ -100,7 +103,7 @@ class LedgerQueries:
             except StaleWrite:
                 continue
 
-    def list(self: Any, run_id: str) -> list[JsonObject]:
+    def list(self: Any, run_id: str) -> Records:
         """Return all records, decoded, oldest first."""
         return [loads(body, field="record") for body in self.read(run_id, 0, self.count(run_id)).records]
 
@@ -117,16 +120,16 @@ class LedgerQueries:
         head: Head = self.head(run_id)
         return head.ledger_len
 
-    def list_after(self: Any, *, run_id: str, after: int, limit: int = 1000) -> tuple[list[JsonObject], int]:
+    def list_after(self: Any, *, run_id: str, after: int, limit: int = 1000) -> tuple[Records, int]:
         """Return the decoded records after a cursor, and the cursor of the last one."""
         page = self.read(run_id, after, limit)
         return [loads(body, field="record") for body in page.records], page.next_after
 
 
-class CommandQueries:
+class CommandQueries(Generic[Backend]):
     """`append` for a command store that has its stores."""
 
-    stores: Stores
+    stores: Backend
 
     def append(self, command: CommandRecord) -> CommandAppendResult:
         """Store a command durably; a repeated `command_id` changes nothing."""
@@ -154,4 +157,3 @@ def _outline(row: RunRow) -> JsonObject:
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }
-

@@ -147,7 +147,9 @@ def _index_foreign_runs(connection: sqlite3.Connection) -> None:
             row = RunRow.of(RunState.from_dict(loads(body)), revision=1, ledger_len=0)
         except Invalid:
             continue  # it stays listed, and opening it says what is wrong with it
-        connection.execute("UPDATE runs SET wait_key = ?, wait_due = ? WHERE run_id = ?", (row.wait_key, row.wait_due, run_id))
+        connection.execute(
+            "UPDATE runs SET wait_key = ?, wait_due = ? WHERE run_id = ?", (row.wait_key, row.wait_due, run_id)
+        )
 
 
 class SqliteStores:
@@ -193,7 +195,7 @@ class SqliteStores:
         """Write a batch in one transaction, each commit in a savepoint of its own, and tell the listeners."""
         connection = self.database.writer
         with self.database.exclusive():
-            connection.execute("PRAGMA wal_autocheckpoint=%d" % (CHECKPOINT_PAGES if self._is_owner else 0))
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if self._is_owner else 0}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 touched = connection.execute(sql.LAST_TOUCHED).fetchone()[0] + 1
@@ -210,12 +212,13 @@ class SqliteStores:
     def _look(self) -> None:
         """Tell the listeners what has been committed since they were last told, here or by another process."""
         with self._telling:
-            rows = [_row_of(found) for found in self.database.rows(sql.TOUCHED_SINCE, (self._touched,))]
+            found = self.database.rows(sql.TOUCHED_SINCE, (self._touched,))
+            rows = tuple(_row_of(row) for _, *row in found)
             last_seq = int(self.database.row(sql.LAST_COMMAND)[0])
             has_commands, self._last_seq = last_seq > self._last_seq, last_seq
-            if rows:
-                self._touched = int(self.database.row(sql.LAST_TOUCHED)[0])
-            self._feed.notify(Changes(tuple(rows), has_commands))
+            if found:
+                self._touched = found[-1][0]
+            self._feed.notify(Changes(rows, has_commands))
 
 
 def _write_one(connection: sqlite3.Connection, item: Submission, touched: int) -> None:
@@ -306,15 +309,15 @@ def _append_command(connection: sqlite3.Connection, command: CommandRecord) -> C
     return CommandAppendResult(accepted=is_new, duplicate=not is_new, seq=int(seq))
 
 
-class SqliteRunStore(RunQueries):
+class SqliteRunStore(RunQueries["SqliteStores"]):
     """Checkpoints in SQLite."""
 
     def __init__(self, stores: SqliteStores) -> None:
-        self.stores: SqliteStores = stores
+        self.stores = stores
 
     def join_ledger(self, ledger: object) -> SqliteStores:
         """Return the store that this and its ledger store belong to."""
-        if getattr(ledger, "stores", None) is not self.stores:
+        if not isinstance(ledger, SqliteLedgerStore) or ledger.stores is not self.stores:
             raise Invalid("ledger_store", "belongs to another database; one commit must cover runs and ledgers")
         return self.stores
 
@@ -347,11 +350,11 @@ class SqliteRunStore(RunQueries):
         return [found[0] for found in self.stores.database.rows(statement, (run_id,))]
 
 
-class SqliteLedgerStore(LedgerQueries):
+class SqliteLedgerStore(LedgerQueries["SqliteStores"]):
     """Ledgers in SQLite."""
 
     def __init__(self, stores: SqliteStores) -> None:
-        self.stores: SqliteStores = stores
+        self.stores = stores
 
     def head(self, run_id: str) -> Head:
         revision, length, digest = self.stores.database.rows(sql.HEAD_OF_RUN, {"id": run_id})[0]  # type: ignore[arg-type]
@@ -362,11 +365,11 @@ class SqliteLedgerStore(LedgerQueries):
         return LedgerPage([body for (body,) in found], after + len(found))
 
 
-class SqliteCommandStore(CommandQueries):
+class SqliteCommandStore(CommandQueries["SqliteStores"]):
     """The command inbox in SQLite."""
 
     def __init__(self, stores: SqliteStores) -> None:
-        self.stores: SqliteStores = stores
+        self.stores = stores
 
     def list_after(self, *, after: int, limit: int = 1000) -> tuple[list[CommandRecord], int]:
         found = [_command_of(row) for row in self.stores.database.rows(sql.COMMANDS_AFTER, (after, limit))]

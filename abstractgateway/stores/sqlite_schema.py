@@ -66,7 +66,7 @@ FROM_RUNS = "FROM runs LEFT JOIN ledger_heads ON ledger_heads.run_id = runs.run_
 
 OPEN_RUN = f"SELECT run_json, revision, COALESCE(last_seq, 0), last_hash {FROM_RUNS} WHERE runs.run_id = ?"
 ROW_OF_RUN = f"SELECT {ROW_COLUMNS} {FROM_RUNS} WHERE runs.run_id = ?"
-TOUCHED_SINCE = f"SELECT {ROW_COLUMNS} {FROM_RUNS} WHERE touched > ? ORDER BY touched"
+TOUCHED_SINCE = f"SELECT touched, {ROW_COLUMNS} {FROM_RUNS} WHERE touched > ? ORDER BY touched"
 LAST_TOUCHED = "SELECT COALESCE(MAX(touched), 0) FROM runs"
 
 INSERT_RUN = """

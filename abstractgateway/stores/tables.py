@@ -29,6 +29,9 @@ class RunTable:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._rows
+
     def get(self, run_id: str) -> RunRow | None:
         return self._rows.get(run_id)
 

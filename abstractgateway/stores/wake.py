@@ -73,7 +73,7 @@ class Wake:
         return self._peers
 
     def _path(self, name: str) -> str:
-        """Return a short path of a socket: their addresses hold about a hundred bytes, data directories may be deeper."""
+        """Return a short path: a socket address holds about a hundred bytes, data directories may be deeper."""
         return f"/proc/self/fd/{self._fd}/{name}"
 
     def _forget(self, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..compose import as_tool_box, build_runtime
 from ..config import GatewayConfig
-from ..errors import NotFound
+from ..errors import Invalid, NotFound
 from ..hosts import BundleHost, FlowSet, Hosts
 from ..jsonvalue import JsonObject
 from ..runner import Runner
@@ -146,6 +146,7 @@ def _hosts(flows: Mapping[str, Any] | None, bundles: Iterable[str | Path]) -> li
     hosts: list[FlowSet | BundleHost] = [FlowSet(flows)] if flows else []
     for path in bundles:
         host = BundleHost(path)
-        host.check()
+        for problem in host.list_bundles()["load_errors"]:
+            raise Invalid("bundle", f"{problem['file']!r} cannot be used: {problem['error']}")
         hosts.append(host)
     return hosts

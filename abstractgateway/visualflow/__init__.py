@@ -1,4 +1,5 @@
 """VisualFlow: the JSON that the visual editor draws, compiled to workflows that the kernel runs."""
+
 from __future__ import annotations
 
 from .compiler import CompiledFlow as CompiledFlow

@@ -5,14 +5,15 @@ A compiled flow never changes and is shared by all its runs; everything that cha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ..errors import Invalid
 from ..runtime.models import NodeHandler, WorkflowSpec
 from .agent import agent_workflow
 from .evaluation import InputCompiler
 from .flow import EXEC_OUT, EXECUTION, Flow, Node, parse_flow, raise_problems
-from .graph import Graph, build_graph
+from .graph import Graph, Problem, build_graph, find_cycle
 from .handlers import action_handler, ask_handler, pure_handler, with_output_keys
 from .node import Action, Ask, Control, Pure, Site
 from .nodes.agents import agent_workflow_id
@@ -40,13 +41,31 @@ def compile_flow(document: Any, *, workflow_id: str | None = None) -> CompiledFl
     flow = parse_flow(document, flow_id=workflow_id)
     graph = build_graph(flow, is_pure_without_pins)
     entry = graph.entry()
-    raise_problems([*_problems(flow, graph), *([] if entry else ["there is no execution node to start at"])])
-    return _compile(graph, entry or "", workflow_id or flow.id)
-
-
-def _compile(graph: Graph, entry: str, workflow_id: str) -> CompiledFlow:
-    flow = graph.flow
+    if entry is None:
+        raise Invalid("flow", "there is no execution node to start at", code="flow_invalid")
     reachable = graph.reachable(entry)
+    known = (node for node in flow.nodes.values() if node.type in REGISTRY)
+    problems = [*graph.problems, *(problem for node in known for problem in _node_problems(node, graph))]
+    raise_problems(
+        [*_unknown_types(flow), *_texts(problems, reachable, is_reached=True), *_cycle_problem(graph, reachable)]
+    )
+    compiled = _compile(graph, entry, reachable, workflow_id or flow.id)
+    harmless = (*_unreachable(graph, reachable), *_never_run(graph), *_texts(problems, reachable, is_reached=False))
+    return replace(compiled, warnings=(*flow.warnings, *graph.warnings, *harmless))
+
+
+def _texts(problems: list[Problem], reachable: list[str], *, is_reached: bool) -> list[str]:
+    known = set(reachable)
+    return [problem.text for problem in problems if (problem.node in known) == is_reached]
+
+
+def _cycle_problem(graph: Graph, reachable: list[str]) -> list[str]:
+    ring = find_cycle(graph, reachable)
+    return ["the values of " + " and ".join(map(repr, ring)) + " depend on each other"] if ring else []
+
+
+def _compile(graph: Graph, entry: str, reachable: list[str], workflow_id: str) -> CompiledFlow:
+    flow = graph.flow
     compiler = InputCompiler(graph, REGISTRY)
     handlers = {node_id: _handler(flow.nodes[node_id], graph, compiler, workflow_id) for node_id in reachable}
     keyed = [flow.nodes[node_id] for node_id in reachable if flow.nodes[node_id].data.get("outputKey")]
@@ -54,7 +73,6 @@ def _compile(graph: Graph, entry: str, workflow_id: str) -> CompiledFlow:
     return CompiledFlow(
         workflow=WorkflowSpec(workflow_id, entry, with_output_keys(handlers, keyed)),
         derived=tuple(agent_workflow(agent_workflow_id(workflow_id, node_id)) for node_id in agents),
-        warnings=(*flow.warnings, *graph.warnings, *_unreachable(graph, reachable), *_never_run(graph)),
     )
 
 
@@ -74,18 +92,21 @@ def _handler(node: Node, graph: Graph, compiler: InputCompiler, workflow_id: str
     return ask_handler(site, run) if isinstance(run, Ask) else run.build(site)
 
 
-def _problems(flow: Flow, graph: Graph) -> list[str]:
-    unknown = [
-        f"node {node.id!r} has the type {node.type!r}, which this gateway does not run"
-        for node in flow.nodes.values()
-        if node.type not in REGISTRY
+def _unknown_types(flow: Flow) -> list[str]:
+    """Unknown types are refused wherever they are: nobody can say what the flow would have done."""
+    unknown = [node for node in flow.nodes.values() if node.type not in REGISTRY]
+    return [f"node {node.id!r} has the type {node.type!r}, which this gateway does not run" for node in unknown]
+
+
+def _node_problems(node: Node, graph: Graph) -> list[Problem]:
+    check, key = REGISTRY[node.type].check, _reserved_key(node)
+    own = check(node) if check is not None else None
+    texts = [
+        *([own] if own else []),
+        *_handle_problems(node, graph),
+        *([f"has the reserved 'outputKey' {key!r}"] if key else []),
     ]
-    known = [node for node in flow.nodes.values() if node.type in REGISTRY]
-    checked = [(node, check(node)) for node in known if (check := REGISTRY[node.type].check) is not None]
-    own = [f"node {node.id!r} ({node.type}) {problem}" for node, problem in checked if problem]
-    handles = [problem for node in known for problem in _handle_problems(node, graph)]
-    keys = [f"node {node.id!r} has the reserved 'outputKey' {key!r}" for node in known if (key := _reserved_key(node))]
-    return [*unknown, *own, *handles, *keys, *graph.problems]
+    return [Problem(node.id, f"node {node.id!r} ({node.type}) {text}") for text in texts]
 
 
 def _reserved_key(node: Node) -> str | None:
@@ -106,11 +127,11 @@ def _handle_problems(node: Node, graph: Graph) -> list[str]:
     elif isinstance(run, (Action, Pure)) and handles != {EXEC_OUT}:
         allowed = {handle for handle in handles if handle in _BRANCH_HANDLES or _is_case(handle)}
         if handles & _BRANCH_HANDLES and any(_is_case(handle) for handle in handles):
-            return [f"node {node.id!r} ({node.type}) branches by true/false and by cases at once"]
+            return ["branches by true/false and by cases at once"]
     else:
         allowed = {EXEC_OUT}
     wrong = sorted(handles - allowed)
-    return [f"node {node.id!r} ({node.type}) has no execution pin {handle!r}" for handle in wrong]
+    return [f"has no execution pin {handle!r}" for handle in wrong]
 
 
 def _is_case(handle: str) -> bool:

@@ -34,6 +34,14 @@ class FanIn:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Something that cannot be run, and the node it is about; it only matters if the node is ever reached."""
+
+    node: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Graph:
     """What the edges of one flow mean."""
 
@@ -43,7 +51,7 @@ class Graph:
     sources: Mapping[str, Mapping[str, Source]]
     wired_outputs: Mapping[str, frozenset[str]]
     fan_ins: Mapping[str, FanIn]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
 
     def entry(self) -> str | None:
@@ -78,8 +86,11 @@ class Graph:
 @dataclass
 class _Draft:
     flow: Flow
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def refuse(self, node_id: str, text: str) -> None:
+        self.problems.append(Problem(node_id, f"node {node_id!r} {text}"))
 
 
 def build_graph(flow: Flow, is_pure_without_pins: Callable[[str], bool]) -> Graph:
@@ -93,18 +104,16 @@ def build_graph(flow: Flow, is_pure_without_pins: Callable[[str], bool]) -> Grap
     sources = _data_sources(draft)
     fan_ins = _fan_ins(draft, sources)
     targets = _exec_targets(draft, execution)
-    graph = Graph(
+    return Graph(
         flow=flow,
         execution=execution,
         targets=targets,
         sources=sources,
         wired_outputs=_wired_outputs(flow),
         fan_ins=fan_ins,
-        problems=(),
-        warnings=(),
+        problems=tuple(draft.problems),
+        warnings=tuple(draft.warnings),
     )
-    draft.problems.extend(_cycle_problems(graph))
-    return Graph(**{**graph.__dict__, "problems": tuple(draft.problems), "warnings": tuple(draft.warnings)})
 
 
 def data_order(graph: Graph, roots: Iterable[str]) -> list[str]:
@@ -143,10 +152,8 @@ def _exec_targets(draft: _Draft, execution: frozenset[str]) -> dict[str, dict[st
         handles = targets.setdefault(edge.source, {})
         known = handles.setdefault(edge.source_handle, edge.target)
         if known != edge.target:
-            draft.problems.append(
-                f"node {edge.source!r} has two execution edges on {edge.source_handle!r}, "
-                f"to {known!r} and {edge.target!r}"
-            )
+            text = f"has two execution edges on {edge.source_handle!r}, to {known!r} and {edge.target!r}"
+            draft.refuse(edge.source, text)
     return targets
 
 
@@ -173,10 +180,10 @@ def _wired_outputs(flow: Flow) -> dict[str, frozenset[str]]:
     return {node_id: frozenset(handles) for node_id, handles in wired.items()}
 
 
-def _cycle_problems(graph: Graph) -> list[str]:
-    """Find values that depend on themselves, without recursion: drawings may be deep."""
+def find_cycle(graph: Graph, roots: Iterable[str]) -> list[str]:
+    """Return the first ring of values that depend on each other, or nothing. No recursion: drawings may be deep."""
     finished: set[str] = set()
-    for root in graph.flow.nodes:
+    for root in [source.node for node_id in roots for source in graph.dependencies(node_id)]:
         path: dict[str, None] = {}
         stack: list[tuple[str, bool]] = [(root, False)]
         while stack:
@@ -185,8 +192,7 @@ def _cycle_problems(graph: Graph) -> list[str]:
                 path.pop(node_id)
                 finished.add(node_id)
             elif node_id in path:
-                ring = [*list(path)[list(path).index(node_id) :], node_id]
-                return ["the values of " + " and ".join(repr(item) for item in ring[:-1]) + " depend on each other"]
+                return list(path)[list(path).index(node_id) :]
             elif node_id not in finished and node_id not in graph.execution:
                 path[node_id] = None
                 stack.append((node_id, True))
@@ -209,12 +215,12 @@ def _fan_ins(draft: _Draft, sources: Mapping[str, Mapping[str, Source]]) -> dict
 def _fan_in(draft: _Draft, node: Node, edges: list[Edge], sources: Mapping[str, Source]) -> FanIn:
     drawn = [Source(edge.source, edge.source_handle) for edge in edges]
     if len(set(drawn)) < len(drawn):
-        draft.problems.append(f"node {node.id!r} is entered twice from the same execution pin")
+        draft.refuse(node.id, "is entered twice from the same execution pin")
     routes = _declared_routes(draft, node)
     if routes is None:
         routes = {f"{source.node}::{source.handle}": source for source in drawn}
     elif set(routes.values()) != set(drawn):
-        draft.problems.append(f"node {node.id!r} has 'entryRoutes' that are not the execution edges that lead to it")
+        draft.refuse(node.id, "has 'entryRoutes' that are not the execution edges that lead to it")
     return FanIn(tuple(routes.values()), _routed_pins(draft, node, list(routes), sources))
 
 
@@ -226,12 +232,12 @@ def _declared_routes(draft: _Draft, node: Node) -> dict[str, Source] | None:
     for item in items:
         source = _source_of(item, ("sourceNodeId", "source"), ("sourceHandle",), EXEC_OUT)
         if source is None:
-            draft.problems.append(f"node {node.id!r} has an entry route without a source node")
+            draft.refuse(node.id, "has an entry route without a source node")
             continue
-        key = item.get("key") or f"{source.node}::{source.handle}"
+        key = str(item.get("key") or f"{source.node}::{source.handle}")
         if key in routes:
-            draft.problems.append(f"node {node.id!r} has two entry routes with the key {key!r}")
-        routes[str(key)] = source
+            draft.refuse(node.id, f"has two entry routes with the key {key!r}")
+        routes[key] = source
     return routes
 
 
@@ -242,9 +248,9 @@ def _routed_pins(draft: _Draft, node: Node, keys: list[str], sources: Mapping[st
         for key, item in overrides.items() if isinstance(overrides, dict) else ():
             source = _source_of(item, ("sourceNodeId", "source"), ("sourceHandle", "handle"), "result")
             if key not in keys:
-                draft.problems.append(f"node {node.id!r} overrides pin {pin!r} for the unknown route {key!r}")
+                draft.refuse(node.id, f"overrides pin {pin!r} for the unknown route {key!r}")
             elif source is None or source.node not in draft.flow.nodes:
-                draft.problems.append(f"node {node.id!r} overrides pin {pin!r} with a node that does not exist")
+                draft.refuse(node.id, f"overrides pin {pin!r} with a node that does not exist")
             else:
                 by_route[keys.index(key)] = source
         pins[pin] = RoutedPin(by_route, sources.get(pin))

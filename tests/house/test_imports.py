@@ -24,8 +24,8 @@ FLOORS = (
     "security",
     "runner",
     "service",
-    "testing",
     "compose",
+    "testing",
     "cli",
     "__main__",
 )

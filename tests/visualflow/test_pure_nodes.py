@@ -86,7 +86,11 @@ STRINGS = [
     ("string_template", {"template": "{{ a.b[0] }}!", "vars": {"a": {"b": ["x"]}}}, "x!"),
     ("string_template", {"template": "{{a.1}} {{none}} {{ no.way }}", "vars": {"a": [1, 2], "none": None}}, "2  "),
     ("string_template", {"template": "{{ a | join(', ') | upper }}", "vars": {"a": ["x", None]}}, "X, "),
-    ("string_template", {"template": "{{a|json}} {{b}}", "vars": {"a": {"z": 1, "b": "é"}, "b": True}}, '{"b": "é", "z": 1} True'),
+    (
+        "string_template",
+        {"template": "{{a|json}} {{b}}", "vars": {"a": {"z": 1, "b": "é"}, "b": True}},
+        '{"b": "é", "z": 1} True',
+    ),
     ("string_template", {"template": "{{ a | nonsense | trim }}", "vars": {"a": " x "}}, "x"),
     ("string_template", {"template": "{{a}}", "vars": 3}, ""),
 ]
@@ -134,7 +138,11 @@ ARRAYS = [
     ("array_append", {"array": 5, "item": None}, [5, None]),
     ("array_dedup", {"array": [1, 1.0, True, "1", 1]}, [1, 1.0, True, "1"]),
     ("array_dedup", {"array": [{"a": 1, "b": 2}, {"b": 2, "a": 1}]}, [{"a": 1, "b": 2}]),
-    ("array_dedup", {"array": [{"i": {"d": 1}}, {"i": {"d": 1}, "x": 0}, {"y": 1}], "key": "i.d"}, [{"i": {"d": 1}}, {"y": 1}]),
+    (
+        "array_dedup",
+        {"array": [{"i": {"d": 1}}, {"i": {"d": 1}, "x": 0}, {"y": 1}], "key": "i.d"},
+        [{"i": {"d": 1}}, {"y": 1}],
+    ),
     ("array_dedup", {"array": "no"}, []),
     ("get_element", {"array": [1, 2, 3], "index": -1}, 3),
     ("get_element", {"array": [1, 2, 3], "index": "1.9"}, 2),
@@ -224,7 +232,9 @@ def test_get_reads_paths(evaluate: Any, inputs: dict[str, Any], out: str, expect
         ({"a": "\\n", "b": {"k": 1}}, {"concatConfig": {"separator": ""}}, "\\n{'k': 1}"),
     ],
 )
-def test_concat_joins_its_pins_in_drawn_order(evaluate: Any, inputs: dict[str, Any], data: dict[str, Any], expected: str) -> None:
+def test_concat_joins_its_pins_in_drawn_order(
+    evaluate: Any, inputs: dict[str, Any], data: dict[str, Any], expected: str
+) -> None:
     assert evaluate("concat", inputs, **data) == expected
 
 
@@ -266,23 +276,36 @@ def test_a_field_named_result_hides_the_whole_object(evaluate: Any) -> None:
         ("literal_json", "value", None, None),
     ],
 )
-def test_a_literal_gives_what_is_written_in_the_flow(evaluate: Any, kind: str, out: str, literal: Any, expected: Any) -> None:
+def test_a_literal_gives_what_is_written_in_the_flow(
+    evaluate: Any, kind: str, out: str, literal: Any, expected: Any
+) -> None:
     assert evaluate(kind, {}, out=out, literalValue=literal) == expected
 
 
 def test_tool_parameters_make_a_call_without_the_empty_ones(evaluate: Any) -> None:
-    call = evaluate("tool_parameters", {"q": "x", "n": None}, out="tool_call", toolParametersConfig={"tool": " search "})
+    call = evaluate(
+        "tool_parameters", {"q": "x", "n": None}, out="tool_call", toolParametersConfig={"tool": " search "}
+    )
 
     assert call == {"name": "search", "arguments": {"q": "x"}}
 
 
 @pytest.mark.parametrize(
     ("literal", "out", "expected"),
-    [("flag", "value", True), ({"name": "text", "default": True}, "value", True), ("none", "value", False), ("flag", "name", "flag")],
+    [
+        ("flag", "value", True),
+        ({"name": "text", "default": True}, "value", True),
+        ("none", "value", False),
+        ("flag", "name", "flag"),
+    ],
 )
 def test_bool_var_reads_only_true_and_false(driver: Any, draw: Any, literal: Any, out: str, expected: Any) -> None:
     document = draw.flow(
-        [draw.node("s", "on_flow_start", "", ">"), draw.node("v", "bool_var", literalValue=literal), draw.node("e", "on_flow_end", "> y")],
+        [
+            draw.node("s", "on_flow_start", "", ">"),
+            draw.node("v", "bool_var", literalValue=literal),
+            draw.node("e", "on_flow_end", "> y"),
+        ],
         ["s > e", f"v/{out} -> e/y"],
     )
 
@@ -308,7 +331,11 @@ def test_var_decl_reads_a_variable_of_its_type_or_the_default(
     driver: Any, draw: Any, declared: dict[str, Any], expected: Any
 ) -> None:
     document = draw.flow(
-        [draw.node("s", "on_flow_start", "", ">"), draw.node("v", "var_decl", literalValue=declared), draw.node("e", "on_flow_end", "> y")],
+        [
+            draw.node("s", "on_flow_start", "", ">"),
+            draw.node("v", "var_decl", literalValue=declared),
+            draw.node("e", "on_flow_end", "> y"),
+        ],
         ["s > e", "v/value -> e/y"],
     )
 
@@ -350,7 +377,9 @@ def test_system_datetime_is_the_time_of_the_step(evaluate: Any) -> None:
 def test_make_context_scratchpad_and_meta_build_their_records(evaluate: Any) -> None:
     context = evaluate("make_context", {"task": None, "messages": "m", "context_extra": {"k": 1}}, out="context")
     pad = evaluate("make_scratchpad", {"task": "t", "sub_run_id": "r"}, out="scratchpad")
-    meta = evaluate("make_meta", {"provider": "p", "iterations": "3", "trace": "t", "extra": {"x": 1, "schema": "no"}}, out="meta")
+    meta = evaluate(
+        "make_meta", {"provider": "p", "iterations": "3", "trace": "t", "extra": {"x": 1, "schema": "no"}}, out="meta"
+    )
 
     assert context == {"k": 1, "task": "", "messages": ["m"]}
     assert pad == {
@@ -409,7 +438,11 @@ def test_a_long_chain_of_computing_nodes_needs_no_deep_stack(driver: Any, draw: 
 
 def test_compiling_does_not_change_or_keep_the_document(draw: Any, driver: Any) -> None:
     document = draw.flow(
-        [draw.node("s", "on_flow_start", "", ">"), draw.node("v", "literal_json", literalValue=[1]), draw.node("e", "on_flow_end", "> y")],
+        [
+            draw.node("s", "on_flow_start", "", ">"),
+            draw.node("v", "literal_json", literalValue=[1]),
+            draw.node("e", "on_flow_end", "> y"),
+        ],
         ["s > e", "v/value -> e/y"],
     )
     compiled = compile_flow(document)

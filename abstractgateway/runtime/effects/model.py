@@ -66,7 +66,7 @@ def _specs(wanted: list[Any], tools: ToolBox | None) -> list[JsonObject]:
     return [spec for spec in found if spec]
 
 
-def _outcome(call: JsonObject, answer: Mapping[str, Any]) -> EffectOutcome:
+def _outcome(call: JsonObject, answer: Any) -> EffectOutcome:
     if not isinstance(answer, Mapping):
         return EffectOutcome.failed(f"the model answered {type(answer).__name__}, not an object with 'content'")
     result = {

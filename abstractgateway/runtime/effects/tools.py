@@ -89,7 +89,14 @@ def _argument_object(arguments: Any) -> JsonObject:
     return arguments
 
 
-_JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean", "list": "array", "dict": "object"}
+_JSON_TYPES = {
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+}
 
 
 def _spec_of(name: str, function: Callable[..., Any]) -> JsonObject:

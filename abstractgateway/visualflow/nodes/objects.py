@@ -90,7 +90,7 @@ def _layout(inputs: Inputs) -> dict[str, Any]:
     mode, indent = inputs.get("mode"), inputs.get("indent")
     if mode is None and isinstance(indent, (int, float)) and not isinstance(indent, bool):
         return {"indent": min(int(indent), 16)} if indent > 0 else minified
-    text = str(mode).strip().lower()
+    text = "" if mode is None else str(mode).strip().lower()
     return minified if text == "minified" else {} if text == "none" else {"indent": 2}
 
 

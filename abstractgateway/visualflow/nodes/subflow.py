@@ -102,7 +102,9 @@ def _present(node: Node, wired: frozenset[str]) -> Callable[[Any, Step], Any]:
         value = output["result"] if isinstance(output, dict) and "result" in output else output
         shown: JsonObject = {"output": value, "child_output": output, "sub_run_id": received.get("sub_run_id")}
         for pin in pins:
-            if isinstance(value, dict):
+            if pin == "result" and value is not output:
+                found = value
+            elif isinstance(value, dict):
                 found = value.get(pin, None if pin in declared else MISSING)
             else:
                 found = value if is_only_pin else None

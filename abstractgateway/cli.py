@@ -1,0 +1,125 @@
+"""The command `abstractgateway`: serve a gateway over HTTP, or drive its runs without HTTP.
+
+Exit codes: 0 after an orderly end, 1 when something has to be put right first, 2 for a command line that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pkgutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from ._version import __version__
+from .config import GatewayConfig
+from .errors import GatewayError, Unavailable
+from .security import startup_problems
+from .service import GatewayService
+
+_SERVE = "abstractgateway_http.server:serve"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        command: Callable[[argparse.Namespace], None] = arguments.command
+        command(arguments)
+    except GatewayError as error:
+        print(f"abstractgateway: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="abstractgateway",
+        description="A durable run gateway. Settings come from the environment; see docs/settings.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"abstractgateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    serve = commands.add_parser("serve", help="serve the HTTP API, and drive runs unless told not to")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=8080, help="the port to listen on (default: %(default)s)")
+    serve.add_argument("--no-runner", action="store_true", help="leave driving runs to 'abstractgateway runner'")
+    serve.set_defaults(command=_serve)
+    runner = commands.add_parser("runner", help="drive the runs of the data directory, without HTTP")
+    runner.set_defaults(command=_run_runner)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; use 1 to 65535, or 0 for any that is free")
+    return port
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    config = GatewayConfig.from_env()
+    if arguments.no_runner:
+        config = replace(config, runner_enabled=False)
+    problems = startup_problems(config, arguments.host)
+    for warning in problems.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if problems.refusals:
+        raise Unavailable("\n".join(problems.refusals), code="startup_refused")
+    serve = _http_server()
+    with GatewayService.open(config) as gateway:
+        serve(gateway, host=arguments.host, port=arguments.port, on_ready=lambda server: _announce(server.url, gateway))
+
+
+def _http_server() -> Callable[..., None]:
+    try:
+        serve: Callable[..., None] = pkgutil.resolve_name(_SERVE)
+    except ImportError as error:
+        raise Unavailable(
+            f"the HTTP server cannot be loaded ({error}); install it with: pip install 'abstractgateway[http]'",
+            code="http_extra_missing",
+        ) from error
+    return serve
+
+
+def _announce(url: str, gateway: GatewayService) -> None:
+    listed = gateway.bundles.list()
+    print(f"AbstractGateway {__version__} on {url}")
+    print(f"  data     {gateway.config.data_dir} ({gateway.config.store_backend} store, {_durability(gateway.config)})")
+    print(f"  bundles  {len(listed['items'])} in {gateway.config.flows_dir}")
+    for problem in listed["load_errors"]:
+        print(f"  bundle {problem['file']} is not usable: {problem['error']}", file=sys.stderr)
+    if gateway.runner is None:
+        print("  runner   elsewhere: start 'abstractgateway runner' on the same data directory")
+    sys.stdout.flush()
+
+
+def _durability(config: GatewayConfig) -> str:
+    if config.store_backend == "memory":
+        return "nothing survives this process"
+    if config.durability == "relaxed":
+        return "relaxed: a power loss may cost the last moments"
+    return "fsync before every answer"
+
+
+def _run_runner(arguments: argparse.Namespace) -> None:
+    config = replace(GatewayConfig.from_env(), runner_enabled=True)
+    stop = threading.Event()
+    previous = {number: signal.signal(number, _setter(stop)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with GatewayService.open(config):
+            stop.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], Any]:
+    return lambda number, frame: stop.set()
