@@ -116,6 +116,40 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode("unavailable", 503, "The gateway cannot do this now.", "Try again after `Retry-After` seconds."),
 )
 
+# Narrower codes of the library: they say more than the class they belong to, whose status they have over HTTP.
+NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
+    ("bundle_broken", "invalid", "The bundle is not a sound zip file."),
+    ("busy", "conflict", "A run is changed so often by others that a change of ours never fitted in."),
+    ("command_not_found", "not_found", "No command has this id."),
+    ("data_dir_unusable", "unavailable", "The data directory cannot be used; the detail says why."),
+    ("database_unusable", "unavailable", "The database file cannot be opened."),
+    ("error", "internal_error", "An error without a class of its own."),
+    ("flow_id_required", "invalid", "A start names neither a bundle nor a flow."),
+    ("flow_invalid", "invalid", "A flow does not compile; the detail lists what is wrong with it."),
+    ("http_extra_missing", "unavailable", "`serve` needs `pip install 'abstractgateway[http]'`."),
+    ("invalid_status", "invalid", "A run status that does not exist."),
+    ("kernel_fault", "internal_error", "A run broke after it had ended."),
+    ("lease_lost", "conflict", "Another runner owns the runs of this data directory now."),
+    ("manifest_invalid", "invalid", "The manifest of a bundle is not acceptable."),
+    ("node_failed", "internal_error", "A node could not compute its value; the run is `failed` and says so."),
+    ("not_a_choice", "invalid", "An answer is not one of the choices of its question."),
+    ("not_possible_now", "conflict", "The status of the run does not allow this."),
+    ("not_scheduled", "conflict", "The run is not part of a schedule."),
+    ("not_waiting", "conflict", "The run waits for no answer."),
+    ("port_in_use", "unavailable", "Another program listens on the port."),
+    ("run_id_required", "invalid", "A command names no run."),
+    ("run_not_found", "not_found", "No run has this id."),
+    ("run_paused", "conflict", "The run is paused; resume it first."),
+    ("schema_too_new", "conflict", "The database was written by a later version."),
+    ("stale_answer", "conflict", "The question was answered already, or the run asks another one now."),
+    ("startup_refused", "unavailable", "`serve` refuses these settings; the message says how to correct them."),
+    ("store_closed", "unavailable", "The store is closed."),
+    ("store_failed", "unavailable", "The store could not write; look at the disk."),
+    ("unknown_command_type", "invalid", "A command type that does not exist."),
+    ("unknown_run", "not_found", "No run has this id."),
+    ("unknown_workflow", "not_found", "No workflow has this id."),
+)
+
 # What waitress refuses by itself, before any code of ours sees the request.
 CODE_OF_STATUS = {
     400: "bad_request",
@@ -129,7 +163,8 @@ CODE_OF_STATUS = {
 def errors_page() -> str:
     """Return the text of `docs/errors.md`."""
     rows = [f"| {row.status} | `{row.code}` | {row.meaning} | {row.cure} |" for row in ERROR_CODES]
-    return "\n".join([_PAGE_HEAD, *rows, ""])
+    narrower = [f"| `{code}` | `{wider}` | {meaning} |" for code, wider, meaning in NARROWER_CODES]
+    return "\n".join([_PAGE_HEAD, *rows, "", _NARROWER_HEAD, *narrower, ""])
 
 
 _PAGE_HEAD = """# Errors over HTTP
@@ -151,3 +186,10 @@ Every error has the same body, and every answer the header `x-request-id`:
 
 | status | code | meaning | cure |
 |---|---|---|---|"""
+
+_NARROWER_HEAD = """## Narrower codes
+
+Some errors have a code of their own. Over HTTP they have the status of the code they belong to; in Python, its class.
+
+| code | belongs to | meaning |
+|---|---|---|"""

@@ -56,10 +56,15 @@ class Field:
 
 
 def text(value: Any) -> str:
-    """Read a text."""
-    if isinstance(value, str):
-        return value
-    raise Mismatch("string_type", "Input should be a valid string")
+    """Read a text; half a surrogate pair, which JSON can spell, is none."""
+    if not isinstance(value, str):
+        raise Mismatch("string_type", "Input should be a valid string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        msg = "Input should be a valid string, unable to parse raw data as a unicode string"
+        raise Mismatch("string_unicode", msg) from error
+    return value
 
 
 def query_text(value: str) -> str | None:

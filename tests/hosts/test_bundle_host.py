@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -215,7 +214,8 @@ def test_a_flow_that_does_not_compile_spoils_its_own_bundle_only(pack: Any, tmp_
         {
             "file": "bad.flow",
             "bundle_ref": "bad@0.0.1",
-            "error": "flow 'root' does not compile: node 'n7' has the type 'frobnicate', which this gateway does not run",
+            "error": "flow 'root' does not compile: "
+            "node 'n7' has the type 'frobnicate', which this gateway does not run",
         }
     ]
 
@@ -264,17 +264,16 @@ def test_bundles_that_another_process_adds_are_found_when_they_are_asked_for(pac
 
 
 def test_a_refresh_rereads_what_changed_and_keeps_the_rest(pack: Any, tmp_path: Path) -> None:
-    kept, replaced = pack("a.flow", bundle_id="a"), pack("b.flow", bundle_id="b")
+    pack("a.flow", bundle_id="a")
+    replaced = pack("b.flow", bundle_id="b")
     host = BundleHost(tmp_path)
     before = host.workflow("a:root")
     replaced.write_text("broken")
-    os.utime(kept)
-    os.utime(kept, ns=(kept.stat().st_atime_ns, kept.stat().st_mtime_ns))
 
     changed = [host.refresh(), host.refresh()]
 
     assert changed == [True, False]
-    assert host.workflow("a:root").nodes.keys() == before.nodes.keys()
+    assert host.workflow("a:root") is before
     assert [error["file"] for error in host.list_bundles()["load_errors"]] == ["b.flow"]
 
 
@@ -302,10 +301,10 @@ def test_readers_see_whole_indexes_while_bundles_come_and_go(pack: Any, tmp_path
             except BaseException as error:
                 failures.append(error)
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
+    readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for number in range(20):
+    for number in range(5):
         path = pack("come.flow", bundle_id="come", bundle_version=f"0.0.{number}")
         host.refresh()
         path.unlink()

@@ -13,13 +13,26 @@ WAYS_TO_READ = frozenset({"environ", "environb", "getenv", "getenvb", "putenv", 
 
 def uses(source: Source) -> list[str]:
     """Return the places where a source reads or changes the environment of the process."""
-    lines = [node.lineno for node in ast.walk(source.tree) if is_attribute_use(node) or is_import_use(node)]
+    names = names_of_os(source.tree)
+    lines = [node.lineno for node in ast.walk(source.tree) if is_attribute_use(node, names) or is_import_use(node)]
     return [f"{source.name}:{line}: only {ONLY_READER} reads the environment" for line in lines]
 
 
-def is_attribute_use(node: ast.AST) -> bool:
+def names_of_os(tree: ast.AST) -> frozenset[str]:
+    """Return the names under which a module knows `os`; a request's WSGI environ is another thing."""
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import))
+    aliases = (alias for node in imports for alias in node.names if alias.name == "os")
+    return frozenset(alias.asname or alias.name for alias in aliases)
+
+
+def is_attribute_use(node: ast.AST, names: frozenset[str]) -> bool:
     """Say whether a node is `os.environ` or one of its relatives, under whatever name `os` goes."""
-    return isinstance(node, ast.Attribute) and node.attr in WAYS_TO_READ
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr in WAYS_TO_READ
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+    )
 
 
 def is_import_use(node: ast.AST) -> bool:

@@ -232,6 +232,14 @@ def test_every_wrong_field_of_a_body_is_listed_at_once(gateway, ask):
     assert gateway.calls == []
 
 
+def test_half_a_surrogate_pair_is_not_a_text(gateway, ask):
+    answer = post(ask, "/api/gateway/commands", b'{"command_id":"c","run_id":"\\ud800","type":"cancel"}')
+
+    assert answer.status == 422
+    assert [problem["type"] for problem in answer.json["detail"]] == ["string_unicode"]
+    assert gateway.calls == []
+
+
 @pytest.mark.parametrize(
     ("raw", "loc", "reason"),
     [

@@ -6,13 +6,13 @@ import socket
 import threading
 
 import pytest
+from werkzeug.test import create_environ, run_wsgi_app
 
 from abstractgateway.errors import Invalid, Unavailable
 from abstractgateway_http import create_app, handover, serve
 from abstractgateway_http.hub import StreamHub
 from abstractgateway_http.server import GatewayServer
 from abstractgateway_http.sockets import listen, socket_budget
-from werkzeug.test import create_environ, run_wsgi_app
 
 STREAM = "/api/gateway/runs/r/ledger/stream"
 
@@ -200,7 +200,9 @@ def test_the_app_streams_on_any_wsgi_server(gateway):
     headers = {"Authorization": "Bearer a-token-of-some-length", "Host": "127.0.0.1"}
 
     chunks, status, _ = run_wsgi_app(create_app(gateway), create_environ(STREAM, headers=headers))
+    body = b"".join(chunks)
+    chunks.close()
 
     assert status == "200 OK"
-    assert b"".join(chunks).startswith(b"retry: 1000\n\nid: 1\n")
+    assert body.startswith(b"retry: 1000\n\nid: 1\n")
     assert gateway.ledger.listeners == []
