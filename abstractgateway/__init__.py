@@ -1,17 +1,21 @@
 """AbstractGateway: a durable run gateway.
 
-from abstractgateway import GatewayConfig, GatewayService
+    from abstractgateway import GatewayConfig, GatewayService
 
-with GatewayService.open(GatewayConfig(data_dir="runtime", flows_dir="flows")) as gateway:
-    run_id = gateway.runs.start(bundle_id="echo", input_data={"prompt": "Hello"})
+    with GatewayService.open(GatewayConfig(data_dir="runtime", flows_dir="flows")) as gateway:
+        run_id = gateway.runs.start(bundle_id="echo", input_data={"prompt": "Hello"})
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
 from .config import GatewayConfig
 from .errors import Conflict, Denied, GatewayError, Invalid, NotFound, Unavailable
-from .service.gateway import GatewayService
+
+if TYPE_CHECKING:
+    from .service.gateway import GatewayService
 
 __all__ = [
     "Conflict",
@@ -24,3 +28,12 @@ __all__ = [
     "Unavailable",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the service when it is asked for: whoever wants the kernel or the settings alone does not pay for it."""
+    if name == "GatewayService":
+        from .service.gateway import GatewayService
+
+        return GatewayService
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
