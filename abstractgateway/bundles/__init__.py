@@ -1,4 +1,5 @@
 """Workflow bundles: `.flow` archives with a manifest and VisualFlow documents."""
+
 from __future__ import annotations
 
 from .archive import Archive as Archive

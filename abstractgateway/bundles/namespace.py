@@ -6,8 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..jsonvalue import JsonObject
-
-REFERENCE_KEYS = ("subflowId", "flowId", "workflowId", "workflow_id")
+from ..visualflow.nodes.subflow import REFERENCE_KEYS
 
 
 def namespaced_id(bundle_ref: str, flow_id: str) -> str:

@@ -1,4 +1,5 @@
 """Hosts know which workflow drives a run."""
+
 from __future__ import annotations
 
 from .base import WorkflowHost as WorkflowHost

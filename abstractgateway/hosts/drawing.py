@@ -53,7 +53,7 @@ def _input(pin: JsonObject, defaults: JsonObject) -> JsonObject:
 
 
 def _is_input(pin: JsonObject) -> bool:
-    return bool(pin.get("id")) and pin.get("type") != "execution" and pin["id"] not in _EXEC_PINS
+    return bool(pin.get("id")) and pin.get("type") != "execution" and str(pin["id"]) not in _EXEC_PINS
 
 
 def _index_entry(node: JsonObject) -> JsonObject:

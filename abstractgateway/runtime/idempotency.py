@@ -14,6 +14,7 @@ from typing import Any
 from ..jsonvalue import JsonObject
 from .models import Effect, EffectType
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _MODEL_GIVEN = ("call_id", "id", "runtime_call_id", "model_call_id", "idempotency_key")
 
 
@@ -25,9 +26,15 @@ def compute_idempotency_key(*, run_id: str, node_id: str, effect: Effect, visit:
         "effect_type": effect.type.value,
         "effect_payload": _normalised(effect),
     }
-    if visit > 1:
-        named["visit"] = visit
-    text = json.dumps(named, sort_keys=True, separators=(",", ":"))
+    return key_of_visit(_digest(_ENCODER.encode(named)), visit)
+
+
+def key_of_visit(key: str, visit: int) -> str:
+    """Return the name of a node's n-th performance, given that of its first."""
+    return key if visit == 1 else _digest(f"{key}:{visit}")
+
+
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

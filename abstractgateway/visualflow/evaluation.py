@@ -32,10 +32,10 @@ class NodeFailed(GatewayError, ValueError):
 
 @dataclass(frozen=True)
 class _Wire:
-    """One connected pin: the slot its value is in, and which part of it."""
+    """One connected pin: the node its value comes from, and which part of what that node gave."""
 
     pin: str
-    slot: int
+    source: str
     handle: str
 
 
@@ -47,17 +47,19 @@ class InputCompiler:
         self._types = types
         self._evaluate: dict[str, Evaluate] = {}
         self._constants: dict[str, Any] = {}
+        self._reads: dict[str, Read] = {}
         for node in graph.flow.nodes.values():
             self._prepare(node)
 
     def inputs_of(self, node: Node) -> Callable[[Step], Inputs]:
         """Return the function that gives an execution node its inputs in a step."""
-        order, slots = self._plan(node)
-        reads = tuple(self._read(source, slots) for source in order)
-        constants, wires = self._wires(node, slots)
+        roots = [source.node for source in self._graph.dependencies(node.id)]
+        needed = [item for item in data_order(self._graph, roots) if item not in self._constants]
+        reads = tuple((item, self._read(item)) for item in needed)
+        constants, wires = self._wires(node)
         defaults = _open_defaults(node, self._graph)
         bus_of = _bus_reader(node, self._types[node.type].run)
-        routed = self._routed(node, slots)
+        routed = self._routed(node)
 
         def resolve(step: Step) -> Inputs:
             inputs = dict(defaults)
@@ -66,11 +68,11 @@ class InputCompiler:
                 inputs.update(bus)
             inputs.update(constants)
             if reads:
-                values = step.values = []
-                for read in reads:
-                    values.append(read(step))
+                values = step.values
+                for source, read in reads:
+                    values[source] = read(step)
                 for wire in wires:
-                    value = pick(values[wire.slot], wire.handle)
+                    value = pick(values[wire.source], wire.handle)
                     if value is not MISSING:
                         inputs[wire.pin] = value
             return inputs if routed is None else routed(step, inputs)
@@ -91,42 +93,43 @@ class InputCompiler:
             self._constants[node.id] = evaluate({}, None)  # type: ignore[arg-type]
         self._evaluate[node.id] = evaluate
 
-    def _plan(self, node: Node) -> tuple[list[str], dict[str, int]]:
-        roots = [source.node for source in self._graph.dependencies(node.id)]
-        order = [item for item in data_order(self._graph, roots) if item not in self._constants]
-        return order, {item: slot for slot, item in enumerate(order)}
-
-    def _wires(self, node: Node, slots: Mapping[str, int]) -> tuple[JsonObject, tuple[_Wire, ...]]:
+    def _wires(self, node: Node) -> tuple[JsonObject, tuple[_Wire, ...]]:
         constants: JsonObject = {}
         wires: list[_Wire] = []
         for pin, source in self._graph.sources.get(node.id, {}).items():
             if source.node not in self._constants:
-                wires.append(_Wire(pin, slots[source.node], source.handle))
+                wires.append(_Wire(pin, source.node, source.handle))
                 continue
             value = pick(self._constants[source.node], source.handle)
             if value is not MISSING:
                 constants[pin] = value
         return constants, tuple(wires)
 
-    def _read(self, node_id: str, slots: Mapping[str, int]) -> Read:
+    def _read(self, node_id: str) -> Read:
+        """Return what reads or computes a source; all nodes that need it share one function."""
+        if node_id not in self._reads:
+            self._reads[node_id] = self._build_read(node_id)
+        return self._reads[node_id]
+
+    def _build_read(self, node_id: str) -> Read:
         node = self._graph.flow.nodes[node_id]
         if node_id not in self._graph.execution:
-            return self._compute(node, slots)
+            return self._compute(node)
         run = self._types[node.type].run
         if isinstance(run, Ask):
             return _effect_reader(node_id, run.present(node, self._graph.wired_outputs.get(node_id, frozenset())))
         return _output_reader(node_id)
 
-    def _compute(self, node: Node, slots: Mapping[str, int]) -> Read:
+    def _compute(self, node: Node) -> Read:
         evaluate = self._evaluate[node.id]
-        constants, wires = self._wires(node, slots)
+        constants, wires = self._wires(node)
         base = {**_open_defaults(node, self._graph), **constants}
 
         def compute(step: Step) -> Any:
             inputs = dict(base)
             values = step.values
             for wire in wires:
-                value = pick(values[wire.slot], wire.handle)
+                value = pick(values[wire.source], wire.handle)
                 if value is not MISSING:
                     inputs[wire.pin] = value
             try:
@@ -137,11 +140,11 @@ class InputCompiler:
 
         return compute
 
-    def _routed(self, node: Node, slots: Mapping[str, int]) -> Callable[[Step, Inputs], Inputs] | None:
+    def _routed(self, node: Node) -> Callable[[Step, Inputs], Inputs] | None:
         fan_in = self._graph.fan_ins.get(node.id)
         if fan_in is None or not fan_in.pins:
             return None
-        pins = [(pin, self._route_reader(node, pin, routed, slots)) for pin, routed in fan_in.pins.items()]
+        pins = [(pin, self._route_reader(node, pin, routed)) for pin, routed in fan_in.pins.items()]
 
         def apply(step: Step, inputs: Inputs) -> Inputs:
             which = enter_by_route(step, node.id, fan_in)
@@ -151,26 +154,24 @@ class InputCompiler:
 
         return apply
 
-    def _route_reader(
-        self, node: Node, pin: str, routed: RoutedPin, slots: Mapping[str, int]
-    ) -> Callable[[Step, int], Any]:
+    def _route_reader(self, node: Node, pin: str, routed: RoutedPin) -> Callable[[Step, int], Any]:
         default = node.pin_defaults.get(pin)
 
         def read(step: Step, which: int) -> Any:
-            chosen = self._from_slot(step, routed.by_route.get(which), slots)
+            chosen = self._value(step, routed.by_route.get(which))
             if chosen is not MISSING:
                 return chosen
             if routed.fallback is None:
                 return default
-            fallback = self._from_slot(step, routed.fallback, slots)
+            fallback = self._value(step, routed.fallback)
             return None if fallback is MISSING else fallback
 
         return read
 
-    def _from_slot(self, step: Step, source: Source | None, slots: Mapping[str, int]) -> Any:
+    def _value(self, step: Step, source: Source | None) -> Any:
         if source is None:
             return MISSING
-        held = self._constants[source.node] if source.node in self._constants else step.values[slots[source.node]]
+        held = self._constants[source.node] if source.node in self._constants else step.values[source.node]
         return pick(held, source.handle)
 
 

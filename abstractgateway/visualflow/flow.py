@@ -12,6 +12,8 @@ from ..jsonvalue import JsonObject, dumps, loads
 EXECUTION = "execution"
 EXEC_IN = "exec-in"
 EXEC_OUT = "exec-out"
+MAX_NODES = 5_000
+"""Nobody draws more; compiling takes time that grows with the square of it."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,9 @@ def _list_of(source: JsonObject, key: str, found: _Findings) -> list[Any]:
 
 def _parse_nodes(items: list[Any], found: _Findings) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
+    if len(items) > MAX_NODES:
+        found.problems.append(f"there are {len(items)} nodes; at most {MAX_NODES} are compiled")
+        return nodes
     for position, item in enumerate(items):
         identity = _first_text(item, "id")
         if not identity:

@@ -100,7 +100,7 @@ def build_graph(flow: Flow, is_pure_without_pins: Callable[[str], bool]) -> Grap
     in `Graph.problems`, not raised, so that they can be reported together with all others of the flow.
     """
     draft = _Draft(flow)
-    execution = frozenset(node.id for node in flow.nodes.values() if _is_execution(node, flow, is_pure_without_pins))
+    execution = frozenset(_execution_nodes(flow, is_pure_without_pins))
     sources = _data_sources(draft)
     fan_ins = _fan_ins(draft, sources)
     targets = _exec_targets(draft, execution)
@@ -135,13 +135,16 @@ def data_order(graph: Graph, roots: Iterable[str]) -> list[str]:
     return list(ordered)
 
 
-def _is_execution(node: Node, flow: Flow, is_pure_without_pins: Callable[[str], bool]) -> bool:
-    pins = (*node.inputs, *node.outputs)
-    if any(pin.type == EXECUTION for pin in pins):
-        return True
-    if any(edge.is_execution and node.id in (edge.source, edge.target) for edge in flow.edges):
-        return True
-    return not pins and not is_pure_without_pins(node.type)
+def _execution_nodes(flow: Flow, is_pure_without_pins: Callable[[str], bool]) -> list[str]:
+    """A node is executed if a pin or edge of it says so, or if it has no pins at all and its type is one that acts."""
+    drawn_in = {end for edge in flow.edges if edge.is_execution for end in (edge.source, edge.target)}
+    return [
+        node.id
+        for node in flow.nodes.values()
+        if node.id in drawn_in
+        or any(pin.type == EXECUTION for pin in (*node.inputs, *node.outputs))
+        or not (node.inputs or node.outputs or is_pure_without_pins(node.type))
+    ]
 
 
 def _exec_targets(draft: _Draft, execution: frozenset[str]) -> dict[str, dict[str, str]]:

@@ -26,7 +26,7 @@ class Step:
         self.run = run
         self.ctx = ctx
         self.vars: JsonObject = run.vars
-        self.values: list[Any] = []
+        self.values: dict[str, Any] = {}
 
     def section(self, *names: str) -> JsonObject:
         """Return the object at `_temp.<names>`, made when it is missing."""

@@ -40,6 +40,9 @@ _NO_LIMIT = 2**62
 # With Python's 5 ms, one busy thread makes every other request and stream wait for it 5 ms at a time.
 _SWITCH_S = 0.0005
 
+# Waitress warns whenever a request waits for a worker, which under load is every few milliseconds and no cause to act.
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
 
 class GatewayServer:
     """A gateway over HTTP in a background thread, or in the caller's with `run`.

@@ -148,6 +148,8 @@ class Driver:
         return {**base, "success": True, "output": self.tools[call["name"]](**call["arguments"]), "error": None}
 
     def _child(self, payload: dict[str, Any], run: RunState, node_id: str) -> Any:
+        if payload["workflow_id"] not in self.workflows:
+            return Failure(f"node {node_id!r}: no workflow {payload['workflow_id']!r}")
         child_id = derive_id(run.run_id, node_id, str(len(self.children)))
         child = RunState(child_id, payload["workflow_id"], RunStatus.RUNNING, "", payload["vars"])
         self.children.append(child)

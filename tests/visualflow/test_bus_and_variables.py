@@ -360,3 +360,20 @@ def test_node_ids_with_dots_keep_their_results(driver: Any, draw: Any) -> None:
     driver.answers = ["yes"]
 
     assert driver.run(driver.add(document)).output == {"y": "yes", "success": True}
+
+
+def test_a_connected_pin_without_a_value_does_not_take_its_default(driver: Any, draw: Any) -> None:
+    document = draw.flow(
+        [
+            draw.node("s", "on_flow_start", "", "> x"),
+            draw.node("never", "set_var", "> name value", "> value"),
+            draw.node("c", "concat", "a b", "result", defaults={"a": "default a", "b": "default b"}),
+            draw.node("e", "on_flow_end", "> y z", defaults={"y": "the default", "z": "the other"}),
+        ],
+        ["s > e", "never/value -> e/y", "never/value -> c/a", "c/result -> e/c"],
+    )
+    document["nodes"][3]["data"]["inputs"].append({"id": "c", "type": "any"})
+
+    result = driver.run(driver.add(document))
+
+    assert result.output == {"y": None, "z": "the other", "c": "default b", "success": True}

@@ -389,3 +389,28 @@ def test_recursion_ends_with_the_innermost_answer(driver: Any, draw: Any) -> Non
     ]
     assert all(answer["success"] for answer in answers)
     assert len(driver.children) == 3
+
+
+def test_a_block_that_gets_its_branch_back_keeps_the_way_by_which_it_was_entered(driver: Any, draw: Any) -> None:
+    overrides = {
+        "condition": {
+            "i::true": {"sourceNodeId": "always", "sourceHandle": "value"},
+            "i::false": {"sourceNodeId": "more", "sourceHandle": "value"},
+        }
+    }
+    document = draw.flow(
+        [
+            draw.node("s", "on_flow_start", "", "> c"),
+            draw.node("i", "if", "> condition", ">true >false"),
+            draw.node("always", "literal_boolean", "", "value", literalValue=True),
+            draw.node("more", "get_var", "name", "value", defaults={"name": "more"}),
+            draw.node("w", "while", "> condition", ">loop >done", inputRouteOverrides=overrides),
+            draw.node("set", "set_var", "> name value", ">", defaults={"name": "more", "value": False}),
+        ],
+        ["s > i", "s/c -> i/condition", "i/true > w", "i/false > w", "w/loop > set"],
+    )
+
+    result = driver.run(driver.add(document), {"c": False, "more": True})
+
+    assert result.status == "completed"
+    assert driver.visited == ["s", "i", "w", "set", "w"]

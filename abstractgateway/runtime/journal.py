@@ -1,0 +1,90 @@
+"""What a run remembers of an effect whose outcome it does not have yet (promise G5).
+
+The place is `vars._runtime.in_flight`: `{cursor, next_node}` while the effect is being performed (and after a crash in
+the middle of it), with `then` once it is decided what comes next: `again`, `give_up`, or `asked` while a person decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..jsonvalue import JsonObject
+from .models import RunState, WaitReason, WaitState
+from .paths import namespace
+
+SLOT = "in_flight"
+KERNEL_KEYS = (SLOT, "visits", "steps", "node_traces", "control")
+"""What the kernel keeps in `vars._runtime` about one run; it means nothing in another."""
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """The cursor of the effect's latest intent, the node that follows it, and what has been decided about it."""
+
+    cursor: int
+    next_node: str | None
+    then: str | None = None
+
+
+def remember(vars: JsonObject, found: InFlight) -> None:
+    """Write down an effect; the commit that follows makes it durable."""
+    entry: JsonObject = {"cursor": found.cursor, "next_node": found.next_node}
+    if found.then is not None:
+        entry["then"] = found.then
+    namespace(vars, "_runtime")[SLOT] = entry
+
+
+def recall(vars: JsonObject) -> InFlight | None:
+    """Return the effect without outcome, or None."""
+    own = vars.get("_runtime")
+    entry = own.get(SLOT) if isinstance(own, dict) else None
+    if not isinstance(entry, dict) or not isinstance(entry.get("cursor"), int):
+        return None
+    return InFlight(entry["cursor"], entry.get("next_node"), entry.get("then"))
+
+
+def forget(vars: JsonObject) -> None:
+    """Strike the effect out: its outcome is known, or wanted no more."""
+    namespace(vars, "_runtime").pop(SLOT, None)
+
+
+def decide(vars: JsonObject, then: str) -> None:
+    """Note what comes next for an effect in doubt."""
+    found = recall(vars)
+    if found is not None:
+        remember(vars, InFlight(found.cursor, found.next_node, then))
+
+
+def question(state: RunState, effect: Any, node_id: str, cursor: int) -> WaitState:
+    """Return the wait that asks a person what to do about an effect in doubt; it is answered `retry` or `fail`."""
+    name = effect.get("type") if isinstance(effect, dict) else None
+    return WaitState(
+        reason=WaitReason.USER,
+        wait_key=f"in_doubt:{state.run_id}:{cursor}",
+        resume_to_node=state.current_node,
+        prompt=f"The effect {name} of node {node_id!r} was interrupted and may have happened. Perform it again, or fail it?",
+        choices=["retry", "fail"],
+        allow_free_text=False,
+        details={"kind": "in_doubt", "effect_type": name, "node_id": node_id, "cursor": cursor},
+    )
+
+
+def is_question(wait: WaitState) -> bool:
+    """Say whether a wait asks about an effect in doubt."""
+    return bool(wait.details) and (wait.details or {}).get("kind") == "in_doubt"
+
+
+def retry_wait(state: RunState, *, until: str, attempt: int, error: str | None) -> WaitState:
+    """Return the rest between two attempts of an effect; whoever answers it early starts the next attempt."""
+    return WaitState(
+        reason=WaitReason.UNTIL,
+        until=until,
+        resume_to_node=state.current_node,
+        details={"kind": "retry", "attempt": attempt, "error": error},
+    )
+
+
+def without_kernel_keys(own: JsonObject) -> JsonObject:
+    """Return what of one run's `vars._runtime` may become part of another's."""
+    return {key: value for key, value in own.items() if key not in KERNEL_KEYS}
