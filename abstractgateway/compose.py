@@ -25,6 +25,11 @@ from .service.ledger import LedgerService
 from .service.runs import RunService
 from .stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from .stores.base import Stores
+from .visualflow.nodes.code import run_code
+from .visualflow.sandbox import CodeLimits, CodePool, CodeRunner, shared_pool
+
+CODE_PATIENCE_S = 0.2
+"""How long a code node may hold a worker that other runs wait for; with more it becomes an effect of its own."""
 
 LOCK_FILE = "gateway_runner.lock"
 
@@ -38,8 +43,11 @@ def open_gateway(
     """Open a gateway and start its runner, unless the settings leave that to another process."""
     clock = SystemClock()
     stores = open_stores(config)
-    host = BundleHost(config.flows_dir)
-    runtime = build_runtime(config, stores=stores, host=host, clock=clock, model=model, tools=as_tool_box(tools))
+    code = open_code_pool(config)
+    host = BundleHost(config.flows_dir, code_runner=code)
+    runtime = build_runtime(
+        config, stores=stores, host=host, clock=clock, model=model, tools=as_tool_box(tools), code_runner=code
+    )
     runner = _build_runner(config, stores, runtime, host, clock) if config.runner_enabled else None
     service = GatewayService(
         config=config,
@@ -49,6 +57,7 @@ def open_gateway(
         ledger=LedgerService(stores=stores),
         commands=CommandService(stores=stores, clock=clock),
         bundles=BundleService(host=host),
+        on_close=code.close,
     )
     if runner is not None:
         runner.start()
@@ -72,6 +81,16 @@ def open_stores(config: GatewayConfig) -> Stores:
         ) from error
 
 
+def open_code_pool(config: GatewayConfig) -> CodePool:
+    """Return what executes code nodes; its processes are started when the first of them is reached."""
+    return CodePool(
+        CodeLimits(timeout_s=config.code_timeout_s, memory_mb=config.code_memory_mb),
+        workers=config.code_workers,
+        may_be_open=config.code_unsandboxed,
+        patience_s=CODE_PATIENCE_S,
+    )
+
+
 def build_runtime(
     config: GatewayConfig,
     *,
@@ -80,11 +99,16 @@ def build_runtime(
     clock: Clock,
     model: LanguageModel | None,
     tools: ToolBox,
+    code_runner: CodeRunner | None = None,
 ) -> Runtime:
-    """Return the kernel with the handlers of the effects that reach outside."""
+    """Return the kernel with the handlers of the effects that reach outside.
+
+    `code_runner` executes what code nodes do not finish while their run's step is being taken.
+    """
     handlers: dict[EffectType, ExternalEffect] = {
         EffectType.LLM_CALL: call_model(model, tools) if model is not None else no_model,
         EffectType.TOOL_CALLS: call_tools(tools),
+        EffectType.RUN_CODE: run_code(code_runner or shared_pool()),
     }
     return Runtime(
         stores=stores,

@@ -48,6 +48,10 @@ class GatewayConfig:
     max_body_bytes: int = 256_000
     max_sse: int = 10_000
     http_threads: int = 8
+    code_timeout_s: float = 5.0
+    code_memory_mb: int = 256
+    code_workers: int = 2
+    code_unsandboxed: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("store_backend", self.store_backend, ("file", "sqlite", "memory"))
@@ -116,6 +120,13 @@ def _at_least(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 3600:
+        raise ValueError("use a number of seconds above 0, up to 3600")
+    return number
 
 
 def _lower(text: str) -> str:
@@ -237,5 +248,19 @@ SETTINGS: tuple[Setting, ...] = (
         _env("HTTP_THREADS"),
         _at_least(1),
         "How many requests are worked on at once; streams take no thread.",
+    ),
+    Setting("code_timeout_s", _env("CODE_TIMEOUT_S"), _seconds, "How many seconds one call of a code node may take."),
+    Setting(
+        "code_memory_mb",
+        _env("CODE_MEMORY_MB"),
+        _at_least(64),
+        "How many megabytes one call of a code node may take, the interpreter's own 16 included.",
+    ),
+    Setting("code_workers", _env("CODE_WORKERS"), _at_least(1), "How many code nodes may be executed at once."),
+    Setting(
+        "code_unsandboxed",
+        _env("CODE_UNSANDBOXED"),
+        parse_bool,
+        "1 runs code nodes also where the system cannot close their process in; only for flows that you trust.",
     ),
 )

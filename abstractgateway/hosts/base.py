@@ -25,6 +25,9 @@ class WorkflowHost(Protocol):
         or leave a choice.
         """
 
+    def listeners(self, workflow_id: str) -> tuple[WorkflowSpec, ...]:
+        """Return the workflows that listen for events beside each run of this one, as its drawing says."""
+
     def runtime_defaults(self, workflow_id: str) -> JsonObject:
         """Return the `provider` and `model` that the drawings around a workflow suggest, or an empty object."""
 

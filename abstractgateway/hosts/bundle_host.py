@@ -17,11 +17,12 @@ from ..bundles.catalogue import (
     load_bundle,
     split_bundle_ref,
 )
-from ..bundles.namespace import namespaced_flow, namespaced_id
+from ..bundles.compiled import compile_bundle
+from ..bundles.namespace import namespaced_id
 from ..errors import Invalid, NotFound
 from ..jsonvalue import JsonObject
 from ..runtime.models import WorkflowSpec
-from ..visualflow.compiler import compile_flow
+from ..visualflow.sandbox import CodeRunner
 from .base import unknown_workflow
 from .drawing import model_defaults, node_index, start_inputs
 
@@ -34,6 +35,7 @@ class _Loaded:
 
     bundle: Bundle
     workflows: Mapping[str, WorkflowSpec]
+    listeners: Mapping[str, tuple[WorkflowSpec, ...]]
     defaults: JsonObject
 
 
@@ -55,8 +57,9 @@ class BundleHost:
     cannot be read or compiled is listed with its error and affects no other. Safe to use from many threads.
     """
 
-    def __init__(self, flows_dir: str | Path) -> None:
+    def __init__(self, flows_dir: str | Path, *, code_runner: CodeRunner | None = None) -> None:
         self.flows_dir = Path(flows_dir)
+        self._code_runner = code_runner
         self._refreshing = threading.Lock()
         self._index = _Index()
         self.refresh()
@@ -67,7 +70,7 @@ class BundleHost:
             stamps = {path: file_stamp(path) for path in bundle_files(self.flows_dir)}
             if stamps == self._index.stamps:
                 return False
-            self._index = _build_index(stamps, self._index)
+            self._index = _build_index(stamps, self._index, self._code_runner)
             return True
 
     def workflow(self, workflow_id: str) -> WorkflowSpec:
@@ -89,6 +92,11 @@ class BundleHost:
             if not self.refresh():
                 raise
             return _Resolver(self._index, *parts).workflow_id()
+
+    def listeners(self, workflow_id: str) -> tuple[WorkflowSpec, ...]:
+        """Return the workflows that listen beside a workflow."""
+        found = self._find(workflow_id)
+        return found[0].listeners.get(found[1], ()) if found else ()
 
     def runtime_defaults(self, workflow_id: str) -> JsonObject:
         """Return the model pair of the bundle that a workflow belongs to, or an empty object."""
@@ -219,9 +227,10 @@ def _entrypoint(bundle: Bundle) -> str:
     raise Invalid("", f"Bundle {bundle.ref!r} has {len(entrypoints)} entrypoints; specify flow_id ({names})")
 
 
-def _build_index(stamps: Mapping[Path, tuple[object, ...]], before: _Index) -> _Index:
+def _build_index(stamps: Mapping[Path, tuple[object, ...]], before: _Index, code_runner: CodeRunner | None) -> _Index:
     items = {
-        path: before.items[path] if before.stamps.get(path) == stamp else _load(path) for path, stamp in stamps.items()
+        path: before.items[path] if before.stamps.get(path) == stamp else _load(path, code_runner)
+        for path, stamp in stamps.items()
     }
     usable = {item.bundle.file: item for item in items.values() if isinstance(item, _Loaded)}
     named, doubles = index_bundles(item.bundle for item in usable.values())
@@ -236,20 +245,17 @@ def _build_index(stamps: Mapping[Path, tuple[object, ...]], before: _Index) -> _
     return _Index(stamps, items, bundles, workflows, tuple(sorted([*errors, *doubles], key=lambda item: item.file)))
 
 
-def _load(path: Path) -> _Loaded | LoadError:
+def _load(path: Path, code_runner: CodeRunner | None) -> _Loaded | LoadError:
     item = load_bundle(path)
     if isinstance(item, LoadError):
         return item
-    workflows: dict[str, WorkflowSpec] = {}
-    for flow_id, document in item.flows.items():
-        try:
-            compiled = compile_flow(
-                namespaced_flow(document, item.ref, flow_id, item.flows), workflow_id=namespaced_id(item.ref, flow_id)
-            )
-        except Invalid as error:
-            return LoadError(item.file, item.ref, f"flow {flow_id!r} does not compile: {error.why}")
-        workflows.update({spec.workflow_id: spec for spec in (compiled.workflow, *compiled.derived)})
-    return _Loaded(item, workflows, model_defaults(item.flows.values()))
+    try:
+        compiled = compile_bundle(item, code_runner=code_runner)
+    except Invalid as error:
+        return LoadError(item.file, item.ref, error.why)
+    workflows = {spec.workflow_id: spec for flow in compiled.values() for spec in flow.all_workflows}
+    listeners = {flow.workflow.workflow_id: flow.listeners for flow in compiled.values() if flow.listeners}
+    return _Loaded(item, workflows, listeners, model_defaults(item.flows.values()))
 
 
 def _latest(versions: Mapping[str, _Loaded]) -> str:

@@ -9,6 +9,7 @@ from ..errors import Invalid, NotFound
 from ..jsonvalue import JsonObject
 from ..runtime.models import WorkflowSpec
 from ..visualflow.compiler import compile_flow
+from ..visualflow.sandbox import CodeRunner
 from .base import unknown_workflow
 from .drawing import model_defaults, start_inputs
 
@@ -19,19 +20,22 @@ class FlowSet:
     Raises `Invalid("flow", …)` naming the flow when one of them does not compile.
     """
 
-    def __init__(self, flows: Mapping[str, Any]) -> None:
+    def __init__(self, flows: Mapping[str, Any], *, code_runner: CodeRunner | None = None) -> None:
         self._documents: dict[str, JsonObject] = dict(flows)
+        self._code_runner = code_runner
         self._workflows: dict[str, WorkflowSpec] = {}
+        self._listeners: dict[str, tuple[WorkflowSpec, ...]] = {}
         for flow_id, document in self._documents.items():
             self._compile(flow_id, document)
         self._defaults = model_defaults(item for item in self._documents.values() if isinstance(item, dict))
 
     def _compile(self, flow_id: str, document: Any) -> None:
         try:
-            compiled = compile_flow(document, workflow_id=flow_id)
+            compiled = compile_flow(document, workflow_id=flow_id, code_runner=self._code_runner)
         except Invalid as error:
             raise Invalid("flow", f"{flow_id!r} does not compile: {error.why}", code=error.code) from error
-        for spec in (compiled.workflow, *compiled.derived):
+        self._listeners[flow_id] = compiled.listeners
+        for spec in compiled.all_workflows:
             self._workflows[spec.workflow_id] = spec
 
     def workflow(self, workflow_id: str) -> WorkflowSpec:
@@ -49,6 +53,10 @@ class FlowSet:
         if not wanted and not bundle_id:
             raise Invalid("", "flow_id is required (or provide bundle_id to start a bundle entrypoint)")
         raise NotFound(f"Flow {wanted!r} not found" if wanted else "Bundle not found")
+
+    def listeners(self, workflow_id: str) -> tuple[WorkflowSpec, ...]:
+        """Return the workflows that listen beside a flow."""
+        return self._listeners.get(workflow_id, ())
 
     def runtime_defaults(self, workflow_id: str) -> JsonObject:
         """Return the first model pair of the documents, or an empty object."""

@@ -6,6 +6,7 @@ changes nothing but its outcome, which says why.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from ..clock import Clock, to_iso
@@ -15,8 +16,11 @@ from ..runtime import lifecycle
 from ..runtime.commit import CommandOutcome, CommandRecord, Commit
 from ..runtime.draft import Draft
 from ..runtime.effects.events import Event, as_object, build_event_wait_key, deliver
+from ..runtime.execution import printable
 from ..runtime.runtime import transact
 from ..stores.base import Stores
+
+_log = logging.getLogger(__name__)
 
 COMMAND_TYPES = ("pause", "resume", "cancel", "emit_event", "update_schedule", "compact_memory")
 
@@ -35,36 +39,37 @@ class CommandApplier:
         Raises `LeaseLost` when this process no longer owns the runs, `Unavailable` when the store cannot write now;
         the command is then still to be applied.
         """
+        change = _HANDLERS.get(command.type.strip().lower())
+        if change is None:
+            known = ", ".join(COMMAND_TYPES)
+            return self._reject(command, f"unknown command type {command.type!r}; known: {known}")
         applied = self._outcome(command, "applied", None)
         try:
             transact(
                 self._stores,
                 self._clock,
-                lambda draft: _HANDLERS[command.type.strip().lower()](draft, command),
+                lambda draft: change(draft, command),
                 epoch=self.epoch,
                 to_commit=lambda draft, _: draft.to_commit(applied),
             )
-            return applied
-        except (LeaseLost, Unavailable):
+        except (LeaseLost, Unavailable, OSError):
             raise
-        except KeyError as error:
-            return self._reject(command, _reason(command, error))
         except GatewayError as error:
+            if error.code == "busy":
+                raise Unavailable(str(error), code="busy") from error
             return self._reject(command, str(error))
+        except Exception as error:  # one command that nobody foresaw must not keep all later ones from their turn
+            _log.exception("command %s could not be applied", command.command_id)
+            return self._reject(command, f"internal error: {type(error).__name__}: {error}")
+        return applied
 
     def _reject(self, command: CommandRecord, reason: str) -> CommandOutcome:
-        rejected = self._outcome(command, "rejected", reason)
+        rejected = self._outcome(command, "rejected", printable(reason))
         self._stores.commit(Commit(outcome=rejected, epoch=self.epoch))
         return rejected
 
     def _outcome(self, command: CommandRecord, status: str, reason: str | None) -> CommandOutcome:
         return CommandOutcome(command.seq, command.command_id, status, reason, to_iso(self._clock.now()))
-
-
-def _reason(command: CommandRecord, error: KeyError) -> str:
-    if isinstance(error, NotFound):
-        return str(error)
-    return f"unknown command type {command.type!r}; known: {', '.join(COMMAND_TYPES)}"
 
 
 def _pause(draft: Draft, command: CommandRecord) -> None:

@@ -3,22 +3,28 @@
 A run is driven by one execution at a time. A worker does not wait for the disk: it submits a commit and takes the next
 run; whatever follows from the commit happens in its callback. An effect on the outside world runs in the effect pool,
 after the commit of its intent (promise G3), and comes back through the queue.
+
+Who owns a run: from `offer` until `_release` a run is owned by exactly one `Work`, which is in the queue, with a
+worker, in the store's writer, in the effect pool, put aside because its workflow is missing, or resting after trouble.
+News of an owned run is only noted; whoever releases it looks again when there was any.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import GatewayError, Invalid, LeaseLost, NotFound, StaleWrite
-from ..runtime.commit import CommitReceipt
+from ..runtime.commit import Commit, CommitReceipt, StoredRun
 from ..runtime.execution import Execution, PendingEffect
-from ..runtime.models import EffectOutcome, RunStatus, WorkflowSpec
+from ..runtime.lifecycle import is_waiting_for_time
+from ..runtime.models import EffectOutcome, RunState, RunStatus, WorkflowSpec
 from ..runtime.runtime import Runtime
-from ..stores.base import RunRow, Stores
+from ..stores.base import Done, RunRow, Stores, instant_or_none
 from .pool import Pool
 
 _log = logging.getLogger(__name__)
@@ -26,8 +32,10 @@ _log = logging.getLogger(__name__)
 ACTOR = "gateway"
 """Runs of other actors belong to programs that drive them themselves."""
 
+_ALWAYS_NEWS = sys.maxsize
 
-@dataclass
+
+@dataclass(eq=False)
 class Work:
     """A run to go on with: from what is stored, or from an execution in memory; with an outcome to take in, or none."""
 
@@ -36,8 +44,21 @@ class Work:
     settling: tuple[PendingEffect, EffectOutcome] | None = None
 
 
+@dataclass
+class _PutAside:
+    """The work of runs whose workflow is missing, and what is said of that."""
+
+    reason: str
+    works: dict[str, Work] = field(default_factory=dict)
+
+
 class Driver:
-    """The runs that can go on now, and how they do."""
+    """The runs that can go on now, and how they do.
+
+    `commit` is how commits are submitted, `on_trouble` what becomes of work that failed unexpectedly (it is to come
+    back through `retry`), `on_lease_lost` is called when another runner owns the runs now, and `on_not_due` when a run
+    is to be offered again at a time (seconds since the epoch).
+    """
 
     def __init__(
         self,
@@ -46,34 +67,48 @@ class Driver:
         runtime: Runtime,
         find_workflow: Callable[[str], WorkflowSpec],
         effects: Pool,
+        commit: Callable[[Commit, Done], None],
         step_batch: int,
         on_trouble: Callable[[Work, Exception], None],
+        on_lease_lost: Callable[[LeaseLost], None],
+        on_not_due: Callable[[float, str], object],
     ) -> None:
-        self.blocked: dict[str, str] = {}  # runs whose workflow is missing, and what is said of it
-        self.troubles: dict[str, str] = {}  # runs that rest after something went wrong, and what it was
         self._stores = stores
         self._runtime = runtime
         self._find_workflow = find_workflow
         self._effects = effects
+        self._commit = commit
         self._step_batch = step_batch
         self._on_trouble = on_trouble
+        self._on_lease_lost = on_lease_lost
+        self._on_not_due = on_not_due
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._owned: dict[str, int] = {}  # run id -> the newest revision that the store has told of it
+        self._aside: dict[str, _PutAside] = {}  # by workflow id
+        self._troubles: dict[str, str] = {}  # runs that rest after something went wrong, and what it was
+        self._is_draining = False
         self._lock = threading.Lock()
+        self._released = threading.Condition(self._lock)
 
-    def offer(self, run_id: str, revision: int = 0) -> None:
+    def offer(self, run_id: str, revision: int = _ALWAYS_NEWS) -> None:
         """Say that a run may be able to go on; a run that is being driven is looked at again afterwards."""
         with self._lock:
             if run_id in self._owned:
                 self._owned[run_id] = max(revision, self._owned[run_id])
                 return
-            self._owned[run_id] = revision
+            if self._is_draining:
+                return
+            self._owned[run_id] = 0
         self._queue.put(Work(run_id))
 
     def hear(self, row: RunRow) -> None:
         """Take note of a run that the store says has changed."""
-        if row.actor_id == ACTOR and row.status is RunStatus.RUNNING:
+        if row.actor_id != ACTOR:
+            return
+        if row.status is RunStatus.RUNNING:
             self.offer(row.run_id, row.revision)
+        elif self._aside:
+            self._take_back(row)
 
     def retry(self, work: Work) -> None:
         """Put work back that could not be done."""
@@ -89,8 +124,10 @@ class Driver:
             return False
         try:
             self._go_on(item)
+        except LeaseLost as error:
+            self._leave(item, error)
         except Exception as error:  # whatever goes wrong with one run must not end the worker of all runs
-            self._on_trouble(item, error)
+            self._trouble(item, error)
         return True
 
     def stop_workers(self, count: int) -> None:
@@ -98,23 +135,52 @@ class Driver:
         for _ in range(count):
             self._queue.put(None)
 
+    def drain(self, timeout_s: float) -> bool:
+        """Take no more steps; wait until what is under way is committed, and say whether that came about in time.
+
+        Outcomes that arrive meanwhile are taken in, so that an orderly stop leaves no effect in doubt.
+        """
+        with self._lock:
+            self._is_draining = True
+            return self._released.wait_for(lambda: self._under_way() == 0, timeout_s)
+
+    @property
+    def has_blocked(self) -> bool:
+        return bool(self._aside)
+
     def unblock(self) -> None:
-        """Look again at the runs whose workflow was missing."""
-        for run_id in list(self.blocked):
-            self.blocked.pop(run_id, None)
-            self.offer(run_id)
+        """Look again for the workflows that were missing, and go on with their runs."""
+        for workflow_id in list(self._aside):
+            try:
+                self._find_workflow(workflow_id)
+            except GatewayError:
+                continue  # it is not there yet, or not usable yet; what is said of it stays true
+            with self._lock:
+                found = self._aside.pop(workflow_id, None)
+            for work in found.works.values() if found is not None else ():
+                self._queue.put(work)
+
+    def explain(self, run_id: str) -> str | None:
+        """Return why a run that should go on does not, where it is the driver's affair."""
+        with self._lock:
+            reasons = (aside.reason for aside in self._aside.values() if run_id in aside.works)
+            return next(reasons, None) or self._troubles.get(run_id)
 
     def _go_on(self, work: Work) -> None:
-        execution = work.execution or self._open(work.run_id)
-        if execution is None:
+        if self._is_draining and work.settling is None:
             self._release(work.run_id, None)
+            return
+        execution = work.execution or self._open(work)
+        if execution is None:
             return
         work.execution = execution
         if work.settling is not None:
             execution.settle(*work.settling)
-        execution.advance(self._step_batch)
+        if not self._is_draining:
+            execution.advance(self._step_batch)
         if not execution.has_changes:
             self._release(work.run_id, execution)
+            self._wait_on(execution.state)
             return
         try:
             commit = execution.to_commit()
@@ -122,25 +188,23 @@ class Driver:
             self._runtime.fail_run(work.run_id, f"node {execution.state.current_node!r}: {error}")
             self._release(work.run_id, None)
             return
-        self._stores.submit(commit, lambda receipt, error: self._committed(work, receipt, error))
+        self._commit(commit, lambda receipt, error: self._committed(work, receipt, error))
 
-    def _open(self, run_id: str) -> Execution | None:
-        stored = self._stores.runs.open(run_id)
-        if stored is None:
+    def _open(self, work: Work) -> Execution | None:
+        """Return an execution of the run as it is stored; None when the work is over, or cannot be done now."""
+        stored = self._stores.runs.open(work.run_id)
+        if stored is None or not (work.settling or _may_go_on(stored)):
+            self._release(work.run_id, None)
             return None
+        workflow_id = stored.state.workflow_id
         try:
-            workflow = self._find_workflow(stored.state.workflow_id)
+            workflow = self._find_workflow(workflow_id)
         except NotFound as error:
-            self.blocked[run_id] = str(error)
-            return None
-        return Execution(
-            stores=self._stores,
-            clock=self._runtime.clock,
-            workflow=workflow,
-            stored=stored,
-            registry=self._runtime.workflow_registry,
-            epoch=self._runtime.epoch,
-        )
+            if not stored.state.status.is_terminal:
+                self._put_aside(work, workflow_id, str(error))
+                return None
+            workflow = WorkflowSpec(workflow_id, "", {})  # a run that has ended takes no step any more
+        return self._runtime.execution_of(workflow, stored)
 
     def _committed(self, work: Work, receipt: CommitReceipt | None, error: Exception | None) -> None:
         """Go on after a commit; called by the store's writer, so it only hands things over."""
@@ -150,8 +214,8 @@ class Driver:
             self._refused(work, error)
             return
         execution.settle_commit()
-        if self.troubles:
-            self.troubles.pop(work.run_id, None)
+        if self._troubles:
+            self._forget_trouble(work.run_id)
         if execution.pending is not None:
             self._effects.submit(self._perform, execution)
         elif execution.may_advance:
@@ -165,10 +229,9 @@ class Driver:
         if isinstance(error, StaleWrite):
             self._queue.put(work)
         elif isinstance(error, LeaseLost):
-            _log.warning("run %s is left to the runner that owns it now", work.run_id)
-            self._release(work.run_id, None)
+            self._leave(work, error)
         else:
-            self._on_trouble(work, error)
+            self._trouble(work, error)
 
     def _perform(self, execution: Execution) -> None:
         pending = execution.pending
@@ -177,18 +240,68 @@ class Driver:
         self._queue.put(Work(execution.state.run_id, execution, (pending, outcome)))
 
     def _release(self, run_id: str, execution: Execution | None) -> None:
-        """Let go of a run, unless the store told of a change that this execution has not seen."""
+        """Let go of a run, and look at it again if there was news of it that this execution has not seen."""
         seen = execution.revision if execution is not None else 0
         with self._lock:
             told = self._owned.pop(run_id, 0)
-        if execution is not None and told > seen:
-            row = self._stores.runs.row(run_id)
-            if row is not None:
-                self.hear(row)
+            self._troubles.pop(run_id, None)
+            self._released.notify_all()
+        if told > seen:
+            self.offer(run_id)
 
-    def explain(self, run_id: str) -> str | None:
-        """Return why a run that should go on does not, where it is the driver's affair."""
-        return self.blocked.get(run_id) or self.troubles.get(run_id)
+    def _wait_on(self, state: RunState) -> None:
+        """Have a run looked at again whose time has not come after all: the clock was set back meanwhile."""
+        due = instant_or_none(state.waiting.until) if state.waiting is not None else None
+        if due is not None and is_waiting_for_time(state):
+            self._on_not_due(due, state.run_id)
+
+    def _leave(self, work: Work, error: LeaseLost) -> None:
+        self._release(work.run_id, None)
+        self._on_lease_lost(error)
+
+    def _trouble(self, work: Work, error: Exception) -> None:
+        """Let work rest that failed in a way that may pass; what its execution did in memory is forgotten."""
+        work.execution = None
+        reason = describe(error)
+        with self._lock:
+            is_new = self._troubles.get(work.run_id) != reason
+            self._troubles[work.run_id] = reason
+        if is_new:
+            _log.error("run %s could not be driven: %s", work.run_id, reason)
+        self._on_trouble(work, error)
+
+    def _forget_trouble(self, run_id: str) -> None:
+        with self._lock:
+            self._troubles.pop(run_id, None)
+
+    def _put_aside(self, work: Work, workflow_id: str, reason: str) -> None:
+        work.execution = None
+        with self._lock:
+            aside = self._aside.setdefault(workflow_id, _PutAside(reason))
+            is_first = not aside.works
+            aside.works[work.run_id] = work
+            self._released.notify_all()
+        if is_first:
+            _log.warning("runs are blocked: %s", reason)
+
+    def _take_back(self, row: RunRow) -> None:
+        """Go on with a run that was put aside and does not need its workflow any more."""
+        with self._lock:
+            aside = self._aside.get(row.workflow_id)
+            work = aside.works.pop(row.run_id, None) if aside is not None else None
+            if aside is not None and not aside.works:
+                del self._aside[row.workflow_id]
+        if work is not None:
+            self._queue.put(work)
+
+    def _under_way(self) -> int:
+        """Return how many runs are owned by somebody who is still to do something about them."""
+        idle = sum(len(aside.works) for aside in self._aside.values()) + len(self._troubles)
+        return len(self._owned) - idle
+
+
+def _may_go_on(stored: StoredRun) -> bool:
+    return stored.state.status is RunStatus.RUNNING or is_waiting_for_time(stored.state)
 
 
 def describe(error: Exception) -> str:

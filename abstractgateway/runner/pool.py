@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
+
+_log = logging.getLogger(__name__)
+
+Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class Pool(Protocol):
@@ -27,10 +32,11 @@ class ThreadPool:
     def __init__(self, size: int, name: str) -> None:
         self._size = size
         self._name = name
-        self._calls: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._idle = 0
+        self._free = 0  # threads that are idle and that no queued call counts on
+        self._backlog = 0  # queued calls that no thread is set aside for
         self._is_shut_down = False
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -38,7 +44,11 @@ class ThreadPool:
             if self._is_shut_down:
                 return
             self._calls.put((function, arguments))
-            if self._idle >= self._calls.qsize() or self._threads >= self._size:
+            if self._free > 0:
+                self._free -= 1
+                return
+            if self._threads >= self._size:
+                self._backlog += 1
                 return
             self._threads += 1
             number = self._threads
@@ -46,22 +56,25 @@ class ThreadPool:
 
     def shutdown(self) -> None:
         with self._lock:
+            if self._is_shut_down:
+                return
             self._is_shut_down = True
             threads = self._threads
         for _ in range(threads):
             self._calls.put(None)
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            call = self._calls.get()
-            with self._lock:
-                self._idle -= 1
-            if call is None:
-                return
+        while (call := self._calls.get()) is not None:
             function, arguments = call
-            function(*arguments)
+            try:
+                function(*arguments)
+            except BaseException:  # the thread is counted on; whatever a call raises, it must live on
+                _log.exception("a call in %s failed", self._name)
+            with self._lock:
+                if self._backlog > 0:
+                    self._backlog -= 1
+                else:
+                    self._free += 1
 
 
 class InlinePool:

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable
 
 from ..clock import Clock
-from ..errors import LeaseLost, NotFound
+from ..errors import GatewayError, LeaseLost
+from ..runtime.commit import Commit
 from ..runtime.models import RunStatus, WaitReason, WorkflowSpec
 from ..runtime.runtime import Runtime
-from ..stores.base import Changes, RunQuery, RunRow, Stores
+from ..stores.base import Changes, Done, RunQuery, RunRow, Stores
 from .commands import CommandApplier
 from .driver import ACTOR, Driver, Work, describe
 from .lock import RunnerLock
@@ -29,10 +30,15 @@ BLOCKED_S = 1.0
 """How often the workflow of a blocked run is looked for again."""
 TROUBLE_S = 1.0
 """How long a run rests after its store could not write."""
+CLOCK_LOOK_S = 5.0
+"""How long the loop sleeps at most while a timer is open: the wall clock may be set forward meanwhile."""
 
 
 class Runner:
-    """Drives the runs of a store that belong to the gateway."""
+    """Drives the runs of a store that belong to the gateway.
+
+    It is started once and stopped once. With `inline` there is no thread: `run_until_idle` does the work.
+    """
 
     def __init__(
         self,
@@ -52,10 +58,8 @@ class Runner:
         self._clock = clock
         self._lock = lock
         self._advance_workers = advance_workers
-        self._timers = Timers()
-        self._wake = threading.Event()
-        self._stopping = False
-        self._resting: list[tuple[float, Work]] = []
+        self._timers: Timers[str] = Timers()  # run ids, by seconds since the epoch
+        self._resting: Timers[Work] = Timers()  # by seconds of the monotonic clock
         self._applier = CommandApplier(stores, clock)
         self._effects: Pool = InlinePool() if inline else ThreadPool(effect_workers, "gateway-effect")
         self._driver = Driver(
@@ -63,27 +67,38 @@ class Runner:
             runtime=runtime,
             find_workflow=find_workflow,
             effects=self._effects,
+            commit=self._commit_here if inline else stores.submit,
             step_batch=step_batch,
             on_trouble=self._rest,
+            on_lease_lost=self._lose,
+            on_not_due=self._timers.add,
         )
-        self._threads: list[threading.Thread] = []
+        self._wake = threading.Event()
+        self._loop_thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._has_commands = True
+        self._stopping = False
+        self._drain_s = 0.0
+        self._next_unblock = 0.0
+        self._problem: str | None = None
+        self._lost: LeaseLost | None = None
         self.is_owner = False
 
     def start(self) -> None:
         """Start the threads; a runner that does not get the lock stands by until its holder is gone."""
-        loop = threading.Thread(target=self._loop, name="gateway-runner", daemon=True)
-        self._threads = [loop]
-        loop.start()
+        self._loop_thread = threading.Thread(target=self._loop, name="gateway-runner", daemon=True)
+        self._loop_thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Stop taking work, wait for what is being advanced, and give the lock back; effects under way are left."""
+        """Take no more steps, wait up to `timeout_s` seconds for what is under way, and give the lock back.
+
+        Effects that end in time are taken in; one that takes longer is in doubt when its run is taken up again.
+        """
+        self._drain_s = timeout_s
         self._stopping = True
         self._wake.set()
-        for thread in self._threads:
-            thread.join(timeout_s)
-        self._threads = []
+        if self._loop_thread is not None:
+            self._loop_thread.join(timeout_s + 1.0)
         self._effects.shutdown()
         if self._unsubscribe is not None:
             self._unsubscribe()
@@ -92,8 +107,12 @@ class Runner:
         self.is_owner = False
 
     def run_until_idle(self) -> None:
-        """Do everything that can be done now, in this thread, and return."""
+        """Do everything that can be done now, in this thread, and return.
+
+        Raises `LeaseLost` when another runner owns the runs, and what the store raises when it cannot be used.
+        """
         self.own()
+        self._driver.unblock()
         while self._apply_commands() or self._release_due() or self._driver.work(wait=False):
             continue
 
@@ -103,19 +122,25 @@ class Runner:
 
     def explain(self, run_id: str) -> str | None:
         """Return why a run that should go on does not, where it is the runner's affair."""
-        return self._driver.explain(run_id)
+        return self._problem or self._driver.explain(run_id)
 
     def own(self) -> bool:
-        """Become the owner of the store's runs if nobody else is, and take up what is there."""
+        """Become the owner of the store's runs if nobody else is, and take up what is there.
+
+        Raises `LeaseLost` once another runner has taken the runs over.
+        """
+        if self._lost is not None:
+            raise self._lost
         if self.is_owner:
             return True
         if self._lock is not None and not self._lock.try_acquire():
             return False
         epoch = self._stores.claim(ACTOR)
         self._runtime.epoch = self._applier.epoch = epoch
-        self._unsubscribe = self._stores.subscribe(self._hear)
-        self.is_owner = True
+        if self._unsubscribe is None:
+            self._unsubscribe = self._stores.subscribe(self._hear)
         self._take_up()
+        self.is_owner = True
         return True
 
     def _take_up(self) -> None:
@@ -137,40 +162,59 @@ class Runner:
     def _note_timer(self, row: RunRow) -> None:
         if row.wait_due is None or row.actor_id != ACTOR:
             return
-        first = self._timers.next_due()
-        self._timers.add(row.wait_due, row.run_id)
-        if first is None or row.wait_due < first:
+        if self._timers.add(row.wait_due, row.run_id):
             self._wake.set()
 
     def _loop(self) -> None:
-        while not self._stopping and not self._try(self.own):
+        while not (self._is_stopping() or self._try(self.own)):
             self._wake.wait(STANDBY_S)
+        if self._is_stopping():
+            return
         workers = [self._start_worker(number) for number in range(self._advance_workers)]
-        while not self._stopping:
+        while not self._is_stopping():
             self._wake.clear()
             if not self._try(self._turn):
                 self._wake.wait(self._idle_s())
+        if not self._driver.drain(self._drain_s):
+            _log.warning("stopped with effects or steps under way; effects among them will be in doubt")
         self._driver.stop_workers(len(workers))
         for worker in workers:
             worker.join()
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
 
     def _turn(self) -> bool:
         """Do what the loop has to decide now; say whether there may be more."""
         did_something = self._apply_commands()
         did_something = self._release_due() or did_something
-        if self._driver.blocked:
+        if self._driver.has_blocked and self._clock.monotonic() >= self._next_unblock:
+            self._next_unblock = self._clock.monotonic() + BLOCKED_S
             self._driver.unblock()
         return did_something
 
     def _try(self, action: Callable[[], bool]) -> bool:
         try:
-            return action()
+            done = action()
         except LeaseLost as error:
-            _log.error("this runner stops: %s", error)
-            self._stopping = True
+            self._lose(error)
         except Exception as error:  # the loop must outlive a store that fails for a while
-            _log.error("the runner could not go on: %s", describe(error))
+            if self._problem != describe(error):
+                _log.error("the runner could not go on: %s", describe(error))
+            self._problem = describe(error)
+        else:
+            self._problem = None
+            return done
         return False
+
+    def _lose(self, error: LeaseLost) -> None:
+        """Stop for good: another runner drives the runs now, and would be disturbed by one that claims them back."""
+        if self._lost is None:
+            _log.error("this runner stops: %s", error)
+        self._lost, self._problem = error, describe(error)
+        self.is_owner = False
+        self._stopping = True
+        self._wake.set()
 
     def _start_worker(self, number: int) -> threading.Thread:
         worker = threading.Thread(target=self._work, name=f"gateway-advance-{number}", daemon=True)
@@ -200,12 +244,10 @@ class Runner:
 
     def _release_due(self) -> bool:
         """Hand over the runs whose time has come; say whether there were any."""
-        now = self._clock.now().timestamp()
-        due = self._timers.pop_due(now)
+        due = self._timers.pop_due(self._clock.now().timestamp())
         for run_id in due:
             self._driver.offer(run_id)
-        rested = [work for until, work in self._resting if until <= self._clock.monotonic()]
-        self._resting = [item for item in self._resting if item[1] not in rested]
+        rested = self._resting.pop_due(self._clock.monotonic())
         for work in rested:
             self._driver.retry(work)
         return bool(due or rested)
@@ -215,19 +257,26 @@ class Runner:
         waits = []
         next_due = self._timers.next_due()
         if next_due is not None:
-            waits.append(max(0.0, next_due - self._clock.now().timestamp()))
-        if self._driver.blocked:
+            waits += [max(0.0, next_due - self._clock.now().timestamp()), CLOCK_LOOK_S]
+        rested = self._resting.next_due()
+        if rested is not None:
+            waits.append(max(0.0, rested - self._clock.monotonic()))
+        if self._driver.has_blocked:
             waits.append(BLOCKED_S)
-        if self._resting or self._has_commands:
+        if self._has_commands:
             waits.append(TROUBLE_S)
         return min(waits, default=None)
 
     def _rest(self, work: Work, error: Exception) -> None:
         """Let a run rest whose store or code failed unexpectedly, and try again later."""
-        if isinstance(error, NotFound):
-            _log.warning("run %s: %s", work.run_id, describe(error))
-        else:
-            _log.error("run %s could not be driven: %s", work.run_id, describe(error))
-        self._driver.troubles[work.run_id] = describe(error)
-        self._resting = [*self._resting, (self._clock.monotonic() + TROUBLE_S, work)]
+        self._resting.add(self._clock.monotonic() + TROUBLE_S, work)
         self._wake.set()
+
+    def _commit_here(self, commit: Commit, done: Done) -> None:
+        """Commit in this thread, so that what follows happens here as well."""
+        try:
+            receipt = self._stores.commit(commit)
+        except GatewayError as error:
+            done(None, error)
+        else:
+            done(receipt, None)

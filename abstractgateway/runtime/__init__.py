@@ -5,6 +5,9 @@ It decides and remembers; it opens no file or socket and starts no thread except
 
 from __future__ import annotations
 
+import pkgutil
+from typing import Any
+
 from .commit import CommandAppendResult, CommandOutcome, CommandRecord, Commit, CommitReceipt, RunWrite, StoredRun
 from .effects.events import build_event_wait_key
 from .execution import Execution, PendingEffect
@@ -24,6 +27,7 @@ from .models import (
     WaitState,
     WorkflowSpec,
 )
+from .policy import DefaultEffectPolicy, EffectPolicy, NoRetryPolicy, RetryPolicy
 from .registry import WorkflowRegistry
 from .runtime import Runtime
 from .scheduler import ScheduledRuntime, Scheduler, SchedulerStats, create_scheduled_runtime
@@ -34,12 +38,16 @@ __all__ = [
     "CommandRecord",
     "Commit",
     "CommitReceipt",
+    "DefaultEffectPolicy",
     "Effect",
     "EffectOutcome",
+    "EffectPolicy",
     "EffectType",
     "Execution",
     "NodeHandler",
+    "NoRetryPolicy",
     "PendingEffect",
+    "RetryPolicy",
     "RunState",
     "RunStatus",
     "RunWrite",
@@ -60,3 +68,12 @@ __all__ = [
     "compute_idempotency_key",
     "create_scheduled_runtime",
 ]
+
+_STORES = ("InMemoryLedgerStore", "InMemoryRunStore", "JsonFileRunStore", "JsonlLedgerStore")
+
+
+def __getattr__(name: str) -> Any:
+    """Find the stores that AbstractRuntime's programs import from the kernel; the kernel itself imports none."""
+    if name in _STORES:
+        return pkgutil.resolve_name(f"abstractgateway.stores:{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

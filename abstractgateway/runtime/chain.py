@@ -10,36 +10,45 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import Any
 
+from ..errors import Invalid
 from ..jsonvalue import JsonObject, dumps_canonical
 from .models import StepRecord, StepStatus
 
 
 def encode_record(record: StepRecord) -> tuple[bytes, str]:
     """Return a record's stored bytes and its hash, having set `record_hash`. Raises `Invalid` for values JSON lacks."""
-    before = dumps_canonical(
-        {
-            "actor_id": record.actor_id,
-            "attempt": record.attempt,
-            "effect": record.effect,
-            "ended_at": record.ended_at,
-            "error": record.error,
-            "idempotency_key": record.idempotency_key,
-            "node_id": record.node_id,
-            "prev_hash": record.prev_hash,
-        },
-        field="record",
-    )[:-1]
-    middle = dumps_canonical(
-        {"result": record.result, "run_id": record.run_id, "session_id": record.session_id}, field="record"
-    )[1:-1]
-    after = dumps_canonical(
-        {"started_at": record.started_at, "status": StepStatus(record.status).value, "step_id": record.step_id}
-    )[1:]
-    digest = hashlib.sha256(b"%b,%b,%b" % (before, middle, after)).hexdigest()
+    attempt, status = int(record.attempt), StepStatus(record.status).value
+    before = (
+        f'{{"actor_id":{_text(record.actor_id)},"attempt":{attempt},"effect":{_value(record.effect)},'
+        f'"ended_at":{_text(record.ended_at)},"error":{_text(record.error)},'
+        f'"idempotency_key":{_text(record.idempotency_key)},"node_id":{_text(record.node_id)},'
+        f'"prev_hash":{_text(record.prev_hash)},'
+    )
+    middle = (
+        f'"result":{_value(record.result)},"run_id":{_text(record.run_id)},"session_id":{_text(record.session_id)},'
+    )
+    after = f'"started_at":{_text(record.started_at)},"status":"{status}","step_id":{_text(record.step_id)}}}'
+    digest = hashlib.sha256(_encoded(before + middle + after)).hexdigest()
     record.record_hash = digest
-    return b'%b,"record_hash":"%b",%b,"signature":null,%b' % (before, digest.encode(), middle, after), digest
+    return _encoded(f'{before}"record_hash":"{digest}",{middle}"signature":null,{after}'), digest
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else encode_basestring(value)
+
+
+def _value(value: Any) -> str:
+    return "null" if value is None else dumps_canonical(value, field="record").decode()
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid("record", f"cannot be written as JSON: {error}") from error
 
 
 def compute_record_hash(record: Mapping[str, Any]) -> str:

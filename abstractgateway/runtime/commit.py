@@ -80,6 +80,21 @@ class CommandOutcome:
 
 
 @dataclass(frozen=True)
+class Premises:
+    """What a transition relied on without changing it; a commit whose premises no longer hold is a stale write.
+
+    `revisions` are runs and the revisions they had (0: there was none); `waiters` are wait keys and the ids of the runs
+    that waited on one of them.
+    """
+
+    revisions: tuple[tuple[str, int], ...] = ()
+    waiters: tuple[tuple[tuple[str, ...], frozenset[str]], ...] = ()
+
+
+NO_PREMISES = Premises()
+
+
+@dataclass(frozen=True)
 class Commit:
     """Everything one or more transitions change; visible together or not at all.
 
@@ -90,6 +105,7 @@ class Commit:
     command: CommandRecord | None = None
     outcome: CommandOutcome | None = None
     epoch: int | None = None
+    premises: Premises = NO_PREMISES
 
     @property
     def is_empty(self) -> bool:
@@ -123,8 +139,36 @@ class KernelLedger(Protocol):
         """Return the record at a cursor (from 1), or None when there is none."""
 
 
+class KernelArtifact(Protocol):
+    """What the kernel knows of an artifact."""
+
+    @property
+    def artifact_id(self) -> str: ...
+
+    @property
+    def created_at(self) -> str: ...
+
+    @property
+    def tags(self) -> dict[str, str]: ...
+
+
+class KernelArtifacts(Protocol):
+    """What the kernel needs of artifacts: they are durable before the commit that refers to them."""
+
+    def store(
+        self, content: bytes, *, content_type: str = ..., run_id: str | None = None, tags: dict[str, str] | None = None
+    ) -> KernelArtifact:
+        """Keep bytes durably; the same bytes of the same run have the same id, so doing it again is harmless."""
+
+    def load(self, artifact_id: str) -> bytes | None:
+        """Return the bytes, or None for an unknown id."""
+
+    def get_metadata(self, artifact_id: str) -> KernelArtifact | None:
+        """Return what is known of an artifact, or None for an unknown id."""
+
+
 class KernelStores(Protocol):
-    """The stores as the kernel sees them: two readers, and the one way to change anything."""
+    """The stores as the kernel sees them: three readers, and the one way to change runs and ledgers."""
 
     @property
     def runs(self) -> KernelRuns: ...
@@ -132,5 +176,11 @@ class KernelStores(Protocol):
     @property
     def ledger(self) -> KernelLedger: ...
 
+    @property
+    def artifacts(self) -> KernelArtifacts | None: ...
+
     def commit(self, commit: Commit) -> CommitReceipt:
-        """Make a commit durable and return. Raises `StaleWrite` when a run is not at its expected revision."""
+        """Make a commit durable and return.
+
+        Raises `StaleWrite` when a run is not at its expected revision, or when a premise does not hold any more.
+        """

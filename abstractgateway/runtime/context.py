@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import uuid
 from datetime import datetime
 
 from ..clock import Clock, to_iso
@@ -44,6 +43,7 @@ class StepContext:
 
 
 def derive_id(*parts: str) -> str:
-    """Return the UUID text that belongs to these parts, always the same for the same parts."""
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    return str(uuid.UUID(bytes=digest[:16], version=4))
+    """Return the UUID text (version 4 in form) that belongs to these parts, always the same for the same parts."""
+    digits = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import timezone
+
 from ..clock import Clock, to_iso
 from ..errors import NotFound
-from ..jsonvalue import dumps
+from ..jsonvalue import JsonObject, dumps, loads
 from .chain import encode_record
-from .commit import CommandOutcome, Commit, KernelStores, RunWrite, StoredRun
+from .commit import NO_PREMISES, CommandOutcome, Commit, KernelStores, Premises, RunWrite, StoredRun
 from .context import derive_id
 from .models import RunState, StepRecord
 
@@ -29,6 +32,14 @@ class OpenRun:
     def new_step_id(self) -> str:
         """Return the id of a step whose first record comes next; the same when the step is executed again."""
         return derive_id(self.state.run_id, "record", str(self.next_cursor))
+
+    def own_record(self, cursor: int) -> JsonObject | None:
+        """Return the record at a cursor if it was appended here and is not committed yet."""
+        index = cursor - self.ledger_len - 1
+        if not 0 <= index < len(self.records):
+            return None
+        found: JsonObject = loads(self.records[index], field="record")
+        return found
 
     def append(self, record: StepRecord) -> int:
         """Add a record to the ledger and return its encoded size in bytes. Raises `Invalid` for values JSON lacks."""
@@ -70,9 +81,12 @@ class Draft:
         self.clock = clock
         self.epoch = epoch
         self._open: dict[str, OpenRun] = {}
+        self._relied_runs: dict[str, int] = {}
+        self._relied_waiters: dict[tuple[str, ...], frozenset[str]] = {}
 
     def now_iso(self) -> str:
-        return to_iso(self.clock.now())
+        instant = self.clock.now()
+        return instant.isoformat() if instant.tzinfo is timezone.utc else to_iso(instant)
 
     def find(self, run_id: str) -> OpenRun | None:
         """Open a run for change; None when there is no such run."""
@@ -108,10 +122,27 @@ class Draft:
         """Add a run that does not exist yet."""
         return self.adopt(OpenRun(StoredRun(state, revision=0, ledger_len=0, ledger_hash=None)))
 
+    def rely_on_run(self, run_id: str) -> None:
+        """Have the commit refused when this run is changed, or made, by somebody else before it is durable."""
+        found = self._open.get(run_id)
+        self._relied_runs.setdefault(run_id, found.revision if found is not None else 0)
+
+    def rely_on_waiters(self, wait_keys: tuple[str, ...], run_ids: Iterable[str]) -> None:
+        """Have the commit refused when other runs than these wait on one of the keys before it is durable."""
+        self._relied_waiters.setdefault(wait_keys, frozenset(run_ids))
+
     def to_commit(self, outcome: CommandOutcome | None = None) -> Commit:
         """Return everything that was changed as one commit."""
         writes = tuple(run.to_write() for run in self._open.values() if run.is_changed)
-        return Commit(runs=writes, outcome=outcome, epoch=self.epoch)
+        return Commit(runs=writes, outcome=outcome, epoch=self.epoch, premises=self._premises(writes))
+
+    def _premises(self, writes: tuple[RunWrite, ...]) -> Premises:
+        """Return what the commit relies on beyond the revisions of the runs it writes."""
+        if not self._relied_runs and not self._relied_waiters:
+            return NO_PREMISES
+        written = {write.run_id for write in writes}
+        revisions = tuple((run_id, seen) for run_id, seen in self._relied_runs.items() if run_id not in written)
+        return Premises(revisions, tuple(self._relied_waiters.items()))
 
     def settle_commit(self, *, keep: str) -> None:
         """Note that the commit is durable, and forget every run but the one this draft is about."""
@@ -120,6 +151,7 @@ class Draft:
                 run.settle_commit()
         kept = self._open.get(keep)
         self._open = {keep: kept} if kept is not None else {}
+        self._relied_runs, self._relied_waiters = {}, {}
 
 
 def encode_state(state: RunState) -> bytes:

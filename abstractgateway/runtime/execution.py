@@ -11,17 +11,20 @@ What was not committed may be executed again after a crash: nobody has seen it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from ..clock import Clock, to_iso
-from ..errors import GatewayError, Invalid
+from ..errors import GatewayError, Invalid, Unavailable
 from ..jsonvalue import JsonObject, dumps, loads
-from . import lifecycle, records
+from . import journal, lifecycle, records
 from .commit import Commit, KernelStores, StoredRun
 from .context import StepContext
 from .draft import Draft, OpenRun
-from .effects import INTERNAL_EFFECTS, EffectRequest
-from .idempotency import compute_idempotency_key, with_call_ids
+from .effects import INTERNAL_EFFECTS, EffectRequest, InternalEffect
+from .idempotency import key_of_visit, with_call_ids
+from .journal import InFlight
 from .limits import note_usage
 from .models import (
     Effect,
@@ -32,11 +35,28 @@ from .models import (
     StepPlan,
     StepRecord,
     StepStatus,
+    WaitState,
     WorkflowSpec,
 )
 from .paths import namespace, store_at
+from .policy import DefaultEffectPolicy, EffectPolicy, InDoubt, in_doubt_rules
 from .registry import WorkflowRegistry
 from .traces import note_step
+from .turns import keep_turn
+
+SLICE_S = 0.05
+"""How long steps may accumulate before they are committed, so that readers see the progress of slow nodes."""
+
+INTERRUPTED = "it was interrupted before its outcome was known, and is not performed again"
+
+
+@dataclass(frozen=True)
+class EffectRules:
+    """How effects are performed: those of the kernel's own, how often the others are tried, and what a crash means."""
+
+    internal: Mapping[EffectType, InternalEffect] = field(default_factory=lambda: INTERNAL_EFFECTS)
+    policy: EffectPolicy = field(default_factory=DefaultEffectPolicy)
+    in_doubt: Mapping[EffectType, InDoubt] = field(default_factory=lambda: in_doubt_rules(None))
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,7 @@ class Execution:
         clock: Clock,
         workflow: WorkflowSpec,
         stored: StoredRun,
+        rules: EffectRules | None = None,
         registry: WorkflowRegistry | None = None,
         epoch: int | None = None,
     ) -> None:
@@ -67,6 +88,7 @@ class Execution:
         self.pending: PendingEffect | None = None
         self._clock = clock
         self._registry = registry
+        self._rules = rules or EffectRules()
         self._draft = Draft(stores, clock, epoch=epoch)
         self._run = self._draft.adopt(OpenRun(stored))
 
@@ -91,19 +113,24 @@ class Execution:
         return self._run.is_changed
 
     def advance(self, max_steps: int) -> int:
-        """Take up to `max_steps` steps in memory and return how many were taken."""
-        if self.pending is None and lifecycle.is_due(self.state, self._draft):
+        """Take up to `max_steps` steps in memory, or as many as a moment allows, and return how many were taken."""
+        if max_steps > 0 and self.pending is None and lifecycle.is_due(self.state, self._draft):
             lifecycle.fire_timer(self._draft, self._run)
-        if self.pending is None and self.state.status is RunStatus.RUNNING:
-            self._recover_in_flight()
+        until = self._clock.monotonic() + SLICE_S
         taken = 0
         while taken < max_steps and self.pending is None and self.state.status is RunStatus.RUNNING:
-            self._step()
+            found = journal.recall(self.state.vars)
+            if found is None:
+                self._step()
+            else:
+                self._take_up(found)
             taken += 1
+            if self._clock.monotonic() > until:
+                break
         return taken
 
     def to_commit(self) -> Commit:
-        """Return what has happened since the last commit."""
+        """Return what has happened since the last commit. Raises `Invalid` when the variables cannot be stored."""
         return self._draft.to_commit()
 
     def settle_commit(self) -> None:
@@ -117,40 +144,48 @@ class Execution:
         discarded and changes nothing else.
         """
         self.pending = None
-        now = self._draft.now_iso()
-        in_flight = namespace(self.state.vars, "_runtime").get("in_flight")
-        if not isinstance(in_flight, dict) or in_flight.get("cursor") != pending.cursor:
-            self._run.append(records.discarded(self._run, pending.record, _as_json(outcome), now=now))
+        outcome = _storable(outcome)
+        found = journal.recall(self.state.vars)
+        if found is None or found.then is not None or found.cursor != pending.cursor:
+            late = records.discarded(self._run, pending.record, outcome, now=self._draft.now_iso())
+            self._run.append(late)
             return
-        namespace(self.state.vars, "_runtime").pop("in_flight", None)
+        journal.forget(self.state.vars)
         if lifecycle.is_pause_wait(self.state.waiting):
             self._settle_paused(pending, outcome)
             return
-        self._finish(pending, _as_json(outcome))
+        self._finish(pending, outcome)
 
     def _settle_paused(self, pending: PendingEffect, outcome: EffectOutcome) -> None:
         """A run that was paused during its effect keeps the outcome, and is paused after the step instead of before."""
         waiting = self.state.waiting
         assert waiting is not None
         self.state.waiting, self.state.status = None, RunStatus.RUNNING
-        self._finish(pending, _as_json(outcome))
+        self._finish(pending, outcome)
         if self.state.status is RunStatus.RUNNING:
             waiting.resume_to_node = self.state.current_node
             self.state.waiting, self.state.status = waiting, RunStatus.WAITING
 
     def _step(self) -> None:
         state = self.state
-        self._run.touch(self._draft.now_iso())
         own = namespace(state.vars, "_runtime")
         own["steps"] = own.get("steps", 0) + 1
         context = StepContext(self._clock, state.run_id, own["steps"])
         try:
             plan = self.workflow.get_node(state.current_node)(state, context)
-            self._follow(plan)
         except Exception as error:  # a node's code may raise anything; it fails its run, never the process
-            self._fail_node(f"node {state.current_node!r}: {type(error).__name__}: {error}")
+            self._fail_node(error)
+            return
+        try:
+            self._follow(plan)
+        except (Unavailable, OSError):  # the store's trouble is not the run's: it is tried again from what is stored
+            raise
+        except Exception as error:  # a plan may hold anything; what cannot be followed fails the run
+            self._fail_node(error)
 
     def _follow(self, plan: StepPlan) -> None:
+        if not isinstance(plan, StepPlan):
+            raise Invalid("plan", f"is {type(plan).__name__}, not a StepPlan")
         if plan.complete_output is not None:
             lifecycle.complete(self._draft, self._run, plan.complete_output)
         elif plan.effect is not None:
@@ -162,99 +197,154 @@ class Execution:
 
     def _begin(self, plan: StepPlan, effect: Effect) -> None:
         visit = self._count_visit(plan.node_id)
-        key = compute_idempotency_key(run_id=self.state.run_id, node_id=plan.node_id, effect=effect, visit=visit)
-        pending = self._announce(plan.node_id, with_call_ids(effect, key), key, plan.next_node, attempt=1)
-        perform = INTERNAL_EFFECTS.get(pending.effect.type)
+        base = self._rules.policy.idempotency_key(run=self.state, node_id=plan.node_id, effect=effect)
+        key = key_of_visit(base, visit)
+        self._attempt(plan.node_id, with_call_ids(effect, key), key, plan.next_node, attempt=1)
+
+    def _attempt(self, node_id: str, effect: Effect, key: str, next_node: str | None, *, attempt: int) -> None:
+        """Record the intent, and perform the effect if it is the kernel's own; others wait for the commit."""
+        now = self._draft.now_iso()
+        self._run.touch(now)
+        record = records.started(self._run, node_id, effect, now=now, attempt=attempt, key=key)
+        cursor = self._run.next_cursor
+        self._run.append(record)
+        pending = PendingEffect(effect, record, cursor, next_node, started=self._clock.monotonic())
+        perform = self._rules.internal.get(effect.type)
         if perform is None:
-            self._journal(pending)
-            return
+            self.pending = pending
+            journal.remember(self.state.vars, InFlight(cursor, next_node))
+        else:
+            self._finish(pending, self._perform_here(perform, pending))
+
+    def _perform_here(self, perform: InternalEffect, pending: PendingEffect) -> EffectOutcome:
         request = EffectRequest(
             draft=self._draft,
             run=self._run,
             effect=pending.effect,
-            node_id=plan.node_id,
-            next_node=plan.next_node,
-            visit=visit,
+            node_id=pending.record.node_id,
+            next_node=pending.next_node,
+            visit=int(self._visits().get(pending.record.node_id, 1)),
             registry=self._registry,
         )
-        self._finish(pending, perform(request))
+        try:
+            return perform(request)
+        except Invalid as error:
+            return EffectOutcome.failed(str(error))
 
-    def _announce(
-        self, node_id: str, effect: Effect, key: str, next_node: str | None, *, attempt: int
-    ) -> PendingEffect:
-        now = self._draft.now_iso()
-        record = records.started(self._run, node_id, effect, now=now, attempt=attempt, key=key)
-        cursor = self._run.next_cursor
-        self._run.append(record)
-        return PendingEffect(effect, record, cursor, next_node, started=self._clock.monotonic())
-
-    def _journal(self, pending: PendingEffect) -> None:
-        """Leave word in the run that its effect is under way, for whoever finds it after a crash."""
-        self.pending = pending
-        namespace(self.state.vars, "_runtime")["in_flight"] = {
-            "cursor": pending.cursor,
-            "next_node": pending.next_node,
-        }
-
-    def _recover_in_flight(self) -> None:
-        """Perform again, under the same key and recorded as a further attempt, what a crash left without outcome."""
-        in_flight = namespace(self.state.vars, "_runtime").pop("in_flight", None)
-        if not isinstance(in_flight, dict):
+    def _take_up(self, found: InFlight) -> None:
+        """Go on with an effect that has an intent and no outcome: after a failed attempt, or after a crash."""
+        record = self._record_at(found.cursor)
+        if record is None or record.effect is None:
+            journal.forget(self.state.vars)
+            self._fail_node(Invalid("ledger", f"has no effect at {found.cursor}, where the run has one in flight"))
             return
-        found = self._draft.stores.ledger.read_record(self.state.run_id, int(in_flight["cursor"]))
-        if found is None or found.get("effect") is None:
-            raise Invalid("run", f"{self.state.run_id!r} has an effect in flight that its ledger does not know")
-        effect = _stored_effect(found["effect"])
-        self._run.touch(self._draft.now_iso())
-        attempt = int(found.get("attempt") or 1) + 1
-        key = str(found["idempotency_key"])
-        self._journal(self._announce(found["node_id"], effect, key, in_flight.get("next_node"), attempt=attempt))
+        effect = _stored_effect(record.effect)
+        then = found.then or self._rules.in_doubt[effect.type]
+        journal.forget(self.state.vars)
+        if then in ("again", "retry"):
+            key, attempt = str(record.idempotency_key), record.attempt + 1
+            self._attempt(record.node_id, effect, key, found.next_node, attempt=attempt)
+        elif then == "ask":
+            self._ask(record, found)
+        else:
+            self._run.append(records.closed(record, EffectOutcome.failed(INTERRUPTED), now=self._draft.now_iso()))
+            lifecycle.fail(self._draft, self._run, _failure(record.attempt, INTERRUPTED))
+
+    def _record_at(self, cursor: int) -> StepRecord | None:
+        data = self._run.own_record(cursor) or self._draft.stores.ledger.read_record(self.state.run_id, cursor)
+        return StepRecord.from_dict(data) if data is not None else None
+
+    def _ask(self, record: StepRecord, found: InFlight) -> None:
+        """Let a person decide about an effect that may or may not have happened."""
+        wait = journal.question(self.state, record.effect, record.node_id, found.cursor)
+        self._run.append(records.closed(record, EffectOutcome.waiting(wait), now=self._draft.now_iso()))
+        journal.remember(self.state.vars, InFlight(found.cursor, found.next_node, "asked"))
+        lifecycle.rest(self._draft, self._run, wait)
 
     def _finish(self, pending: PendingEffect, outcome: EffectOutcome) -> None:
-        now = self._draft.now_iso()
-        record = records.closed(pending.record, outcome, now=now)
+        record = records.closed(pending.record, outcome, now=self._draft.now_iso())
         size = self._run.append(record)
         note_step(self.state.vars, record, size, 1000 * (self._clock.monotonic() - pending.started))
         if outcome.status is StepStatus.FAILED:
-            lifecycle.fail(self._draft, self._run, f"Effect failed after {record.attempt} attempts: {outcome.error}")
+            self._retry_or_fail(pending, outcome.error)
         elif outcome.status is StepStatus.WAITING and outcome.wait is not None:
             lifecycle.wait(self._draft, self._run, outcome.wait)
         else:
             self._take_result(pending, outcome.result)
 
+    def _retry_or_fail(self, pending: PendingEffect, error: str | None) -> None:
+        attempt = pending.record.attempt
+        if attempt >= self._rules.policy.max_attempts(pending.effect):
+            lifecycle.fail(self._draft, self._run, _failure(attempt, error))
+            return
+        journal.remember(self.state.vars, InFlight(pending.cursor, pending.next_node, "again"))
+        rest_s = self._rules.policy.backoff_seconds(effect=pending.effect, attempt=attempt)
+        if rest_s > 0:
+            until = to_iso(self._clock.now() + timedelta(seconds=rest_s))
+            wait = journal.retry_wait(self.state, until=until, attempt=attempt + 1, error=error)
+            lifecycle.rest(self._draft, self._run, wait)
+
     def _take_result(self, pending: PendingEffect, result: object) -> None:
         vars = self.state.vars
         if pending.effect.type is EffectType.LLM_CALL:
             note_usage(vars, result)
+            keep_turn(vars, pending.effect, pending.record.node_id, result)
         if pending.effect.result_key and result is not None:
             store_at(vars, pending.effect.result_key, result)
-        if pending.next_node:
-            lifecycle.move(self._draft, self._run, pending.next_node)
+        next_node = _node_after(pending)
+        if next_node:
+            lifecycle.move(self._draft, self._run, next_node)
         else:
             lifecycle.complete(self._draft, self._run, {"success": True, "result": result}, record=False)
 
-    def _fail_node(self, error: str) -> None:
+    def _fail_node(self, error: Exception) -> None:
+        state = self.state
+        text = printable(f"node {state.current_node!r}: {type(error).__name__}: {error}")
+        if state.status.is_terminal:
+            raise GatewayError(f"run {state.run_id!r} broke after it had ended: {text}", code="kernel_fault") from error
         self.pending = None
-        if self.state.status.is_terminal:
-            raise GatewayError(f"run {self.state.run_id!r} broke after it had ended: {error}", code="kernel_fault")
-        self._run.append(records.node_failed(self._run, error, now=to_iso(self._clock.now())))
-        lifecycle.fail(self._draft, self._run, error)
+        self._run.append(records.node_failed(self._run, text, now=self._draft.now_iso()))
+        lifecycle.fail(self._draft, self._run, text)
+
+    def _visits(self) -> JsonObject:
+        return namespace(namespace(self.state.vars, "_runtime"), "visits")
 
     def _count_visit(self, node_id: str) -> int:
-        visits = namespace(namespace(self.state.vars, "_runtime"), "visits")
+        visits = self._visits()
         visits[node_id] = visits.get(node_id, 0) + 1
         return int(visits[node_id])
 
 
-def _as_json(outcome: EffectOutcome) -> EffectOutcome:
+def _node_after(pending: PendingEffect) -> str | None:
+    """Return where a run goes after an effect; a wait that is over at once leads where it would have led later."""
+    if pending.effect.type in (EffectType.WAIT_EVENT, EffectType.WAIT_UNTIL):
+        wished = pending.effect.payload.get("resume_to_node")
+        return str(wished) if wished else pending.next_node
+    return pending.next_node
+
+
+def printable(text: str) -> str:
+    """Return a text that JSON can hold: a lone surrogate, as in undecodable file names, is spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _failure(attempts: int, error: str | None) -> str:
+    return f"Effect failed after {attempts} attempts: {error}"
+
+
+def _storable(outcome: EffectOutcome) -> EffectOutcome:
     """Return the outcome as it will be read back, so that a run goes on alike with and without a restart."""
-    if outcome.status is not StepStatus.COMPLETED or outcome.result is None:
-        return outcome
     try:
-        result: JsonObject = loads(dumps(outcome.result, field="result"))
-    except Invalid as error:
-        return EffectOutcome.failed(f"the result cannot be stored: {error}")
-    return EffectOutcome.completed(result)
+        status = StepStatus(outcome.status)
+        if status is StepStatus.COMPLETED:
+            return EffectOutcome.completed(loads(dumps(outcome.result, field="result")))
+        if status is StepStatus.WAITING and outcome.wait is not None:
+            return EffectOutcome.waiting(WaitState.from_dict(loads(dumps(vars(outcome.wait), field="wait"))))
+        if status is not StepStatus.FAILED:
+            return EffectOutcome.failed(f"an effect cannot end as {status.value} without what it waits for")
+        return EffectOutcome.failed(printable(str(outcome.error)))
+    except (TypeError, ValueError) as error:
+        return EffectOutcome.failed(printable(f"the result cannot be stored: {error}"))
 
 
 def _stored_effect(data: JsonObject) -> Effect:

@@ -1,7 +1,8 @@
 """What a run remembers of an effect whose outcome it does not have yet (promise G5).
 
-The place is `vars._runtime.in_flight`: `{cursor, next_node}` while the effect is being performed (and after a crash in
-the middle of it), with `then` once it is decided what comes next: `again`, `give_up`, or `asked` while a person decides.
+The place is `vars._runtime.in_flight`: `{cursor, next_node}` while the effect is being performed (and after a crash
+in the middle of it), with `then` once it is known what comes next: `again`, `give_up`, or `asked` while a person
+decides.
 """
 
 from __future__ import annotations
@@ -59,11 +60,12 @@ def decide(vars: JsonObject, then: str) -> None:
 def question(state: RunState, effect: Any, node_id: str, cursor: int) -> WaitState:
     """Return the wait that asks a person what to do about an effect in doubt; it is answered `retry` or `fail`."""
     name = effect.get("type") if isinstance(effect, dict) else None
+    what = f"The effect {name} of node {node_id!r} was interrupted and may have happened"
     return WaitState(
         reason=WaitReason.USER,
         wait_key=f"in_doubt:{state.run_id}:{cursor}",
         resume_to_node=state.current_node,
-        prompt=f"The effect {name} of node {node_id!r} was interrupted and may have happened. Perform it again, or fail it?",
+        prompt=f"{what}. Perform it again, or fail the run?",
         choices=["retry", "fail"],
         allow_free_text=False,
         details={"kind": "in_doubt", "effect_type": name, "node_id": node_id, "cursor": cursor},

@@ -11,7 +11,7 @@ from typing import Any
 from ..clock import parse_iso
 from ..errors import Conflict, Invalid
 from ..jsonvalue import JsonObject, check_json
-from . import records
+from . import journal, mailbox, records
 from .draft import Draft, OpenRun
 from .models import RunState, RunStatus, WaitReason, WaitState
 from .paths import namespace, store_at
@@ -23,12 +23,21 @@ def is_paused(state: RunState) -> bool:
     return bool(_control(state).get("paused"))
 
 
+def is_waiting_for_time(state: RunState) -> bool:
+    """Say whether the run waits for a time, whether it has come or not, and nothing else."""
+    wait = state.waiting
+    return wait is not None and wait.reason is WaitReason.UNTIL and wait.until is not None and not is_paused(state)
+
+
 def is_due(state: RunState, draft: Draft) -> bool:
     """Say whether the run waits for a time that has come."""
     wait = state.waiting
-    if wait is None or wait.reason is not WaitReason.UNTIL or wait.until is None or is_paused(state):
+    if wait is None or wait.until is None or not is_waiting_for_time(state):
         return False
-    return parse_iso(wait.until, field="until") <= draft.clock.now()
+    try:
+        return parse_iso(wait.until, field="until") <= draft.clock.now()
+    except Invalid:
+        return False  # another program stored it; the run says what it waits for, and can be answered by hand
 
 
 def move(draft: Draft, run: OpenRun, next_node: str) -> None:
@@ -42,6 +51,12 @@ def wait(draft: Draft, run: OpenRun, state: WaitState) -> None:
     """Stand still until the wait is answered; the current node stays the one that waits."""
     _enter(draft, run, "wait")
     mark_transition(run.state, run.state.current_node, state.resume_to_node)
+    run.state.waiting = state
+
+
+def rest(draft: Draft, run: OpenRun, state: WaitState) -> None:
+    """Stand still in the middle of a step, which is not over."""
+    _enter(draft, run, "wait")
     run.state.waiting = state
 
 
@@ -59,7 +74,6 @@ def fail(draft: Draft, run: OpenRun, error: str) -> None:
     """End the run as failed."""
     _enter(draft, run, "fail")
     run.state.error = error
-    run.state.waiting = None
     _end(draft, run)
 
 
@@ -69,8 +83,6 @@ def cancel(draft: Draft, run: OpenRun, reason: str | None = None) -> bool:
         return False
     _enter(draft, run, "cancel")
     run.state.error = reason or "Cancelled"
-    run.state.waiting = None
-    _control(run.state).pop("paused", None)
     _end(draft, run)
     return True
 
@@ -113,6 +125,7 @@ def unpause(draft: Draft, run: OpenRun) -> bool:
         _enter(draft, run, "keep")
     control["resumed_at"] = state.updated_at
     catch_up_with_child(draft, run)
+    _catch_up_with_event(draft, run)
     return True
 
 
@@ -130,6 +143,9 @@ def resume(draft: Draft, run: OpenRun, wait_key: str | None, payload: JsonObject
 def answer_wait(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObject) -> None:
     """Store what the run waited for and let it go on, or end, where the wait says so."""
     state = run.state
+    if journal.is_question(waiting):
+        answer = payload.get("response", payload.get("text"))
+        journal.decide(state.vars, "again" if answer == "retry" else "give_up")
     stored = as_tool_result(waiting, payload)
     if waiting.result_key:
         store_at(state.vars, waiting.result_key, stored)
@@ -163,6 +179,21 @@ def catch_up_with_child(draft: Draft, run: OpenRun) -> None:
     child = draft.peek(child_id) if child_id else None
     if child is not None and child.status.is_terminal:
         _tell_parent(draft, child, run)
+
+
+def _catch_up_with_event(draft: Draft, run: OpenRun) -> None:
+    """Resume a listener with an event that was kept while it could not take it."""
+    waiting = run.state.waiting
+    if waiting is None or waiting.reason is not WaitReason.EVENT or not takes_events(waiting):
+        return
+    event = mailbox.take(draft, waiting.wait_key or "")
+    if event is not None:
+        answer_wait(draft, run, waiting, event)
+
+
+def takes_events(waiting: WaitState) -> bool:
+    """Say whether an event can be the answer to a wait: not where it must be one of the choices."""
+    return waiting.allow_free_text or not waiting.choices
 
 
 def awaited_child(state: RunState) -> str | None:
@@ -219,9 +250,10 @@ def _enter(draft: Draft, run: OpenRun, verb: str) -> None:
 def _end(draft: Draft, run: OpenRun) -> None:
     """Close the books of a run that ended, and tell the parent that waits for it, in the same commit."""
     state = run.state
-    own = namespace(state.vars, "_runtime")
-    own.pop("visits", None)
-    own.pop("in_flight", None)
+    state.waiting = None
+    _control(state).pop("paused", None)
+    namespace(state.vars, "_runtime").pop("visits", None)
+    journal.forget(state.vars)
     run.append(records.status_event(run, state.status, now=draft.now_iso()))
     parent = draft.peek(state.parent_run_id) if state.parent_run_id else None
     if parent is not None and awaited_child(parent) == state.run_id and not is_paused(parent):
@@ -234,6 +266,9 @@ def _tell_parent(draft: Draft, child: RunState, parent: OpenRun) -> None:
     details = waiting.details or {}
     if details.get("sync") and child.status is not RunStatus.COMPLETED and not details.get("wrap_as_tool_result"):
         fail(draft, parent, f"subworkflow {child.workflow_id!r} {child.status.value}: {child.error}")
+        return
+    if details.get("gives_output"):
+        answer_wait(draft, parent, waiting, child.output or {})
         return
     answer_wait(draft, parent, waiting, child_payload(child, include_traces=bool(details.get("include_traces"))))
 

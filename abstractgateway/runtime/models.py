@@ -7,7 +7,7 @@ read by this library and the other way round.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -66,6 +66,7 @@ class EffectType(str, Enum):
     MEMORY_KG_RESOLVE = "memory_kg_resolve"
     VARS_QUERY = "vars_query"
     START_SUBWORKFLOW = "start_subworkflow"
+    RUN_CODE = "run_code"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class WaitState:
     details: JsonObject | None = None
 
     def to_dict(self) -> JsonObject:
-        return {**asdict(self), "reason": self.reason.value}
+        """Return the stored form; `choices` and `details` are shared, not copied."""
+        return {**self.__dict__, "reason": self.reason.value}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> WaitState:
@@ -209,6 +211,12 @@ class StepRecord:
         data = {name: getattr(self, name) for name in StepRecord.__dataclass_fields__}
         data["status"] = StepStatus(self.status).value
         return data
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> StepRecord:
+        """Return the record of a stored form, ignoring unknown fields."""
+        known = {name: data[name] for name in StepRecord.__dataclass_fields__ if name in data}
+        return StepRecord(**{**known, "status": StepStatus(data["status"])})
 
     @staticmethod
     def start(

@@ -37,3 +37,12 @@ def namespace(vars: JsonObject, name: str) -> JsonObject:
     if not isinstance(found, dict):
         found = vars[name] = {}
     return found
+
+
+def copied(value: Any) -> Any:
+    """Return a JSON value that shares nothing with the given one."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [copied(item) for item in value]
+    return value

@@ -75,8 +75,8 @@ class NoRetryPolicy(DefaultEffectPolicy):
         super().__init__()
 
 
-DEFAULT_IN_DOUBT: Mapping[EffectType, InDoubt] = {EffectType.LLM_CALL: "retry"}
-"""A model call can be repeated at the price of its tokens; whatever else reaches outside is asked about."""
+DEFAULT_IN_DOUBT: Mapping[EffectType, InDoubt] = {EffectType.LLM_CALL: "retry", EffectType.RUN_CODE: "retry"}
+"""A model call can be repeated at the price of its tokens, code at no price; whatever else reaches outside is asked about."""
 
 
 def in_doubt_rules(wished: Mapping[EffectType, InDoubt] | None) -> dict[EffectType, InDoubt]:

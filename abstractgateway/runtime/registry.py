@@ -24,11 +24,12 @@ class WorkflowRegistry:
         del self._specs[workflow_id]
 
     def get(self, workflow_id: str) -> WorkflowSpec | None:
-        return self._specs.get(workflow_id)
+        """Return the workflow of an id, one of the kernel's own included; None for an unknown one."""
+        return self._specs.get(workflow_id) or kernel_workflow(workflow_id)
 
     def get_or_raise(self, workflow_id: str) -> WorkflowSpec:
         """Return the workflow of an id. Raises `NotFound` naming the known ones."""
-        spec = self._specs.get(workflow_id)
+        spec = self.get(workflow_id)
         if spec is None:
             known = ", ".join(repr(name) for name in sorted(self._specs)[:10]) or "none"
             raise NotFound(f"workflow {workflow_id!r} is not registered; known: {known}", code="unknown_workflow")
@@ -41,4 +42,11 @@ class WorkflowRegistry:
         return len(self._specs)
 
     def __contains__(self, workflow_id: object) -> bool:
-        return workflow_id in self._specs
+        return isinstance(workflow_id, str) and self.get(workflow_id) is not None
+
+
+def kernel_workflow(workflow_id: str) -> WorkflowSpec | None:
+    """Return a workflow that the kernel brings along for its own effects, or None."""
+    from .effects.memory.summary import COMPACT_WORKFLOW  # effects are given a registry, so they know this module
+
+    return COMPACT_WORKFLOW if workflow_id == COMPACT_WORKFLOW.workflow_id else None

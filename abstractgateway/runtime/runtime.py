@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -9,13 +10,18 @@ from ..clock import Clock, SystemClock
 from ..errors import Conflict, Invalid, NotFound, StaleWrite
 from ..jsonvalue import JsonObject, dumps, loads
 from . import lifecycle, records
-from .commit import Commit, KernelStores
+from .commit import Commit, KernelStores, StoredRun
 from .draft import Draft, OpenRun
-from .effects import ExternalEffect
-from .execution import Execution, PendingEffect
+from .driving import driven_of
+from .effects import INTERNAL_EFFECTS, ExternalEffect
+from .effects.memory.compact import COMPACT_WORKFLOW_ID
+from .effects.memory.summary import summarise_with
+from .execution import EffectRules, Execution, PendingEffect, printable
+from .journal import without_kernel_keys
 from .limits import RuntimeConfig
 from .models import EffectOutcome, EffectType, RunState, RunStatus, WorkflowSpec
-from .registry import WorkflowRegistry
+from .policy import EffectPolicy, InDoubt, NoRetryPolicy, in_doubt_rules
+from .registry import WorkflowRegistry, kernel_workflow
 
 Result = TypeVar("Result")
 
@@ -28,7 +34,11 @@ class Runtime:
 
     `stores` is what `abstractgateway.stores.open_memory_stores()` and its siblings return; `run_store` and
     `ledger_store` may be given instead, as for AbstractRuntime. `effect_handlers` perform the effects that reach
-    outside (`llm_call`, `tool_calls`, …), each called `(run, effect, default_next_node)`.
+    outside (`llm_call`, `tool_calls`, …), each called `(run, effect, default_next_node)` or, where they take two
+    parameters, `(run, effect)`; one given for an effect of the kernel's own takes its place. `effect_policy` says how
+    often failed effects are tried again, `in_doubt` what becomes of an effect that a crash interrupted: `retry` (model
+    calls), `ask` (everything else) or `fail`. `chat_summarizer` does the summaries of `memory_compact` in place of the
+    model.
     """
 
     def __init__(
@@ -39,7 +49,10 @@ class Runtime:
         ledger_store: object | None = None,
         effect_handlers: Mapping[EffectType, ExternalEffect] | None = None,
         workflow_registry: WorkflowRegistry | None = None,
+        effect_policy: EffectPolicy | None = None,
+        in_doubt: Mapping[EffectType, InDoubt] | None = None,
         config: RuntimeConfig | None = None,
+        chat_summarizer: object | None = None,
         clock: Clock | None = None,
         epoch: int | None = None,
     ) -> None:
@@ -50,7 +63,19 @@ class Runtime:
         self.config = config or RuntimeConfig()
         self.clock = clock or SystemClock()
         self.epoch = epoch
-        self._handlers = dict(effect_handlers or {})
+        self._summarizer = chat_summarizer
+        self._handlers = {type: _three_parameters(handler) for type, handler in (effect_handlers or {}).items()}
+        self._rules = EffectRules(
+            internal={type: effect for type, effect in INTERNAL_EFFECTS.items() if type not in self._handlers},
+            policy=effect_policy or NoRetryPolicy(),
+            in_doubt=in_doubt_rules(in_doubt),
+        )
+        self._driven = driven_of(self.stores)
+
+    @property
+    def effect_policy(self) -> EffectPolicy:
+        """The rules by which failed effects are tried again."""
+        return self._rules.policy
 
     def set_workflow_registry(self, registry: WorkflowRegistry) -> None:
         self.workflow_registry = registry
@@ -87,6 +112,8 @@ class Runtime:
         if vars is not None and not isinstance(vars, dict):
             raise Invalid("vars", f"must be an object, not {type(vars).__name__}")
         copied: JsonObject = loads(dumps(vars or {}, field="vars"), field="vars")
+        if isinstance(copied.get("_runtime"), dict):
+            copied["_runtime"] = without_kernel_keys(copied["_runtime"])
         self.config.seed(copied)
         state = RunState.new(
             workflow_id=workflow.workflow_id,
@@ -102,45 +129,69 @@ class Runtime:
     def tick(self, *, workflow: WorkflowSpec, run_id: str, max_steps: int = 100) -> RunState:
         """Advance a run until it waits, ends, or has taken `max_steps` steps, and return its state.
 
-        Raises `NotFound` for an unknown run, `StaleWrite` when somebody else advances it at the same time.
+        While another thread of this process advances the run, wait for it and go on from there. Raises `NotFound` for
+        an unknown run, `Conflict` when an effect of the run itself calls it, or when other processes keep changing it.
         """
-        left = max_steps
-        while True:
-            execution = self.open_execution(workflow, run_id)
-            left -= self.drive(execution, left)
-            child = _child_to_drive(execution.state)
-            if child is None or left <= 0 or not self._drive_child(child, left):
-                return self.get_state(run_id)
+        with self._driven.hold(run_id):
+            left = max_steps
+            while True:
+                left -= self._drive(workflow, run_id, left)
+                state = self.get_state(run_id)
+                child = _child_to_drive(state)
+                if child is None or left <= 0 or not self._drive_child(child, left):
+                    return state
 
-    def drive(self, execution: Execution, max_steps: int) -> int:
-        """Advance, commit and perform effects until the run stops or `max_steps` are taken; return how many were."""
-        taken = 0
-        while execution.may_advance and taken < max_steps:
-            taken += execution.advance(max_steps - taken)
-            if not self.commit_execution(execution):
-                return taken
-            if execution.pending is not None:
-                execution.settle(execution.pending, self.perform(execution.state, execution.pending))
-        if execution.has_changes:
-            self.commit_execution(execution)
-        return taken
+    def is_driven(self, run_id: str) -> bool:
+        """Say whether a thread of this process advances the run just now."""
+        return self._driven.is_held(run_id)
 
     def open_execution(self, workflow: WorkflowSpec, run_id: str) -> Execution:
         """Return an execution of the run as it is stored now. Raises `NotFound` for an unknown run."""
         stored = self.stores.runs.open(run_id)
         if stored is None:
             raise NotFound(f"Unknown run_id: {run_id!r}", code="unknown_run")
+        return self.execution_of(workflow, stored)
+
+    def execution_of(self, workflow: WorkflowSpec, stored: StoredRun) -> Execution:
+        """Return an execution of a run that was read just now."""
         return Execution(
             stores=self.stores,
             clock=self.clock,
             workflow=workflow,
             stored=stored,
+            rules=self._rules,
             registry=self.workflow_registry,
             epoch=self.epoch,
         )
 
-    def commit_execution(self, execution: Execution) -> bool:
+    def _drive(self, workflow: WorkflowSpec, run_id: str, max_steps: int) -> int:
+        """Advance, commit and perform effects until the run stops or `max_steps` are taken; return how many were."""
+        execution = self.open_execution(workflow, run_id)
+        settling: tuple[PendingEffect, EffectOutcome] | None = None
+        taken = stale = 0
+        while True:
+            if settling is not None:
+                execution.settle(*settling)
+            taken += execution.advance(max_steps - taken)
+            try:
+                if not self._commit(execution):
+                    return taken
+            except StaleWrite:
+                stale += 1
+                if stale > MAX_ATTEMPTS:
+                    raise
+                execution = self.open_execution(workflow, run_id)
+                continue
+            settling = None
+            if execution.pending is not None:
+                settling = (execution.pending, self.perform(execution.state, execution.pending))
+            elif taken >= max_steps or not execution.may_advance:
+                return taken
+
+    def _commit(self, execution: Execution) -> bool:
         """Make what an execution did durable; False when its variables cannot be stored, and the run failed instead."""
+        if not execution.has_changes:
+            return True
         try:
             commit = execution.to_commit()
         except Invalid as error:
@@ -153,13 +204,22 @@ class Runtime:
     def perform(self, state: RunState, pending: PendingEffect) -> EffectOutcome:
         """Perform an effect on the outside world, in this thread; whatever it raises is its failure."""
         effect = pending.effect
-        handler = self._handlers.get(effect.type)
+        handler = self._handler_of(state, effect.type)
         if handler is None:
             return EffectOutcome.failed(f"No effect handler registered for {effect.type.value}")
         try:
-            return handler(state, effect, pending.next_node)
-        except Exception as error:  # a handler may raise anything; it fails the effect, never the process
+            outcome: object = handler(state, effect, pending.next_node)
+        except (Exception, SystemExit) as error:  # a handler may raise anything; it fails the effect, not the process
             return EffectOutcome.failed(f"{type(error).__name__}: {error}")
+        if not isinstance(outcome, EffectOutcome):
+            answered = type(outcome).__name__
+            return EffectOutcome.failed(f"the handler of {effect.type.value} returned {answered}, not an EffectOutcome")
+        return outcome
+
+    def _handler_of(self, state: RunState, type: EffectType) -> ExternalEffect | None:
+        if self._summarizer is not None and state.workflow_id == COMPACT_WORKFLOW_ID:
+            return summarise_with(self._summarizer, self.stores.artifacts)
+        return self._handlers.get(type)
 
     def resume(
         self,
@@ -221,9 +281,10 @@ class Runtime:
     def _drive_child(self, run_id: str, max_steps: int) -> bool:
         """Advance a child its parent waits for in line; say whether that ended it."""
         state = self.get_state(run_id)
-        if self.workflow_registry is None or state.status.is_terminal:
+        registry = self.workflow_registry
+        spec = registry.get_or_raise(state.workflow_id) if registry is not None else kernel_workflow(state.workflow_id)
+        if spec is None or state.status.is_terminal:
             return False
-        spec = self.workflow_registry.get_or_raise(state.workflow_id)
         return self.tick(workflow=spec, run_id=run_id, max_steps=max_steps).status.is_terminal
 
 
@@ -252,8 +313,20 @@ def transact(
 
 def _fail(draft: Draft, run: OpenRun, error: str) -> None:
     if not run.state.status.is_terminal:
+        error = printable(error)
         run.append(records.node_failed(run, error, now=draft.now_iso()))
         lifecycle.fail(draft, run, error)
+
+
+def _three_parameters(handler: ExternalEffect) -> ExternalEffect:
+    """Return a handler that is called with three arguments; one that takes two gets the first two."""
+    try:
+        inspect.signature(handler).bind(None, None, None)
+    except TypeError:
+        return lambda run, effect, default_next_node: handler(run, effect)
+    except ValueError:
+        return handler  # a builtin tells no signature
+    return handler
 
 
 def _child_to_drive(state: RunState) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pkgutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -17,10 +17,14 @@ from .commit import KernelStores
 from .effects import ExternalEffect
 from .effects.events import Event, as_object, build_event_wait_key, deliver
 from .models import EffectType, RunState, RunStatus, WaitReason, WorkflowSpec
+from .policy import EffectPolicy, InDoubt
 from .registry import WorkflowRegistry
 from .runtime import Runtime
 
 _log = logging.getLogger(__name__)
+
+_ALL = 1_000_000
+"""A limit that nobody reaches: with the default of 100, runs that cannot go on would keep the others from theirs."""
 
 
 class QueryableRuns(Protocol):
@@ -107,8 +111,8 @@ class Scheduler:
         now = to_iso(self.runtime.clock.now())
         self.stats.poll_cycles += 1
         self.stats.last_poll_at = now
-        due = self._runs.list_due_wait_until(now_iso=now)
-        running = self._runs.list_runs(status=RunStatus.RUNNING)
+        due = self._runs.list_due_wait_until(now_iso=now, limit=_ALL)
+        running = self._runs.list_runs(status=RunStatus.RUNNING, limit=_ALL)
         return sum(self._tick(run) for run in [*due, *(run for run in running if run.workflow_id in self.registry)])
 
     def resume_event(self, *, run_id: str, wait_key: str, payload: JsonObject) -> RunState:
@@ -171,7 +175,7 @@ class Scheduler:
                 self._note_error(error)
 
     def _tick(self, run: RunState) -> int:
-        if lifecycle.is_paused(run):
+        if lifecycle.is_paused(run) or self.runtime.is_driven(run.run_id):
             return 0
         try:
             state = self._tick_state(run.run_id, 100)
@@ -286,6 +290,8 @@ def create_scheduled_runtime(
     stores: KernelStores | None = None,
     run_store: object | None = None,
     ledger_store: object | None = None,
+    effect_policy: EffectPolicy | None = None,
+    in_doubt: Mapping[EffectType, InDoubt] | None = None,
     workflows: Iterable[WorkflowSpec] = (),
     effect_handlers: dict[EffectType, ExternalEffect] | None = None,
     poll_interval_s: float = 1.0,
@@ -309,6 +315,8 @@ def create_scheduled_runtime(
         ledger_store=ledger_store,
         effect_handlers=effect_handlers,
         workflow_registry=registry,
+        effect_policy=effect_policy,
+        in_doubt=in_doubt,
     )
     scheduler = Scheduler(
         runtime=runtime,

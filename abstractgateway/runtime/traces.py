@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..jsonvalue import JsonObject
 from .models import StepRecord, StepStatus
-from .paths import namespace
+from .paths import copied, namespace
 
 MAX_ENTRIES = 100
 """AbstractRuntime's bound."""
@@ -19,14 +19,14 @@ def note_step(vars: JsonObject, record: StepRecord, size: int, duration_ms: floa
     """
     traces = namespace(namespace(vars, "_runtime"), "node_traces")
     trace = traces.get(record.node_id)
-    if not isinstance(trace, dict):
+    if not isinstance(trace, dict) or not isinstance(trace.get("steps"), list):
         trace = traces[record.node_id] = {"node_id": record.node_id, "steps": [], "bytes": 0}
     trace["steps"].append(_entry(record, size, duration_ms))
     trace["bytes"] = trace.get("bytes", 0) + min(size, MAX_BYTES)
     trace["updated_at"] = record.ended_at
     while len(trace["steps"]) > MAX_ENTRIES or (trace["bytes"] > MAX_BYTES and len(trace["steps"]) > 1):
         dropped = trace["steps"].pop(0)
-        trace["bytes"] -= dropped["bytes"]
+        trace["bytes"] -= dropped.get("bytes", 0)
 
 
 def _entry(record: StepRecord, size: int, duration_ms: float) -> JsonObject:
@@ -35,17 +35,18 @@ def _entry(record: StepRecord, size: int, duration_ms: float) -> JsonObject:
         "node_id": record.node_id,
         "status": StepStatus(record.status).value,
         "idempotency_key": record.idempotency_key,
-        "effect": record.effect,
+        "effect": {"type": (record.effect or {}).get("type")},
         "duration_ms": round(duration_ms, 3),
         "bytes": min(size, MAX_BYTES),
     }
     if size > MAX_BYTES:
-        entry["effect"] = {"type": (record.effect or {}).get("type")}
         entry["truncated"] = True
-    elif record.status is StepStatus.FAILED:
+        return entry
+    entry["effect"] = copied(record.effect)
+    if record.status is StepStatus.FAILED:
         entry["error"] = record.error
     elif record.status is StepStatus.WAITING:
-        entry["wait"] = (record.result or {}).get("wait")
+        entry["wait"] = copied((record.result or {}).get("wait"))
     else:
-        entry["result"] = record.result
+        entry["result"] = copied(record.result)
     return entry

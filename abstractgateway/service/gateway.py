@@ -34,6 +34,7 @@ class GatewayService:
         ledger: LedgerService,
         commands: CommandService,
         bundles: BundleService,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
         self.runs = runs
@@ -42,6 +43,8 @@ class GatewayService:
         self.bundles = bundles
         self.stores = stores
         self.runner = runner
+        self._is_closed = False
+        self._on_close = on_close
 
     @staticmethod
     def open(
@@ -72,10 +75,19 @@ class GatewayService:
         return self.stores.subscribe(note)
 
     def close(self) -> None:
-        """Stop the runner and close the stores; runs go on when the gateway is opened again."""
+        """Stop the runner and close the stores; runs go on when the gateway is opened again.
+
+        Whoever follows a ledger is told. Closing again does nothing.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.ledger.close()
         if self.runner is not None:
             self.runner.stop()
         self.stores.close()
+        if self._on_close is not None:
+            self._on_close()
 
     def __enter__(self) -> GatewayService:
         return self

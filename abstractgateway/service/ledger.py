@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..errors import NotFound
+from ..errors import NotFound, Unavailable
 from ..jsonvalue import JsonObject, loads
 from ..stores.base import Changes, LedgerPage, Stores
 
@@ -36,6 +36,8 @@ class LedgerService:
 
     def __init__(self, *, stores: Stores) -> None:
         self._stores = stores
+        self._followers: set[threading.Event] = set()
+        self._is_closed = False
 
     def read(self, run_id: str, after: int = 0, limit: int = 200) -> LedgerPage:
         """Return up to `limit` records after a cursor; an unknown run has none."""
@@ -57,24 +59,40 @@ class LedgerService:
     def follow(self, run_id: str, after: int = 0) -> Iterator[LedgerEntry]:
         """Yield the records after a cursor, then each new one once it is durable, until the run has ended.
 
-        Raises `NotFound` for an unknown run.
+        Raises `NotFound` at once for an unknown run, and `Unavailable` to whoever still follows when the gateway is
+        closed.
         """
+        self.tail(run_id, after, 0)
+        return self._follow(run_id, after)
+
+    def close(self) -> None:
+        """Let everybody who follows a ledger know that nothing comes any more."""
+        self._is_closed = True
+        for changed in list(self._followers):
+            changed.set()
+
+    def _follow(self, run_id: str, after: int) -> Iterator[LedgerEntry]:
         changed = threading.Event()
 
         def note(changes: Changes) -> None:
             if any(row.run_id == run_id for row in changes.runs):
                 changed.set()
 
-        self.tail(run_id, after, 0)
+        self._followers.add(changed)
         unsubscribe = self._stores.subscribe(note)
         try:
             yield from self._entries(run_id, after, changed)
         finally:
             unsubscribe()
+            self._followers.discard(changed)
 
     def _entries(self, run_id: str, after: int, changed: threading.Event) -> Iterator[LedgerEntry]:
         while True:
             changed.clear()
+            if self._is_closed:
+                raise Unavailable(
+                    "the gateway was closed; open it again and go on from the last cursor", code="store_closed"
+                )
             tail = self.tail(run_id, after, max_bytes=1 << 20)
             for body in tail.records:
                 after += 1

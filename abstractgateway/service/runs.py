@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..errors import Invalid, NotFound
@@ -9,14 +10,13 @@ from ..hosts.base import WorkflowHost
 from ..jsonvalue import JsonObject
 from ..runner.driver import ACTOR
 from ..runner.runner import Runner
+from ..runtime.commit import RunWrite, StoredRun
 from ..runtime.draft import Draft
-from ..runtime.models import RunState, RunStatus
+from ..runtime.journal import without_kernel_keys
+from ..runtime.models import RunState, RunStatus, WorkflowSpec
 from ..runtime.runtime import Runtime
 from ..stores.base import RunQuery, RunRow, Stores
 from .summaries import blocked_by, run_summary
-
-_KERNEL_KEYS = ("in_flight", "visits", "steps", "node_traces", "control")
-"""What the kernel keeps in `vars._runtime`; a client that starts a run cannot set it."""
 
 
 class RunService:
@@ -56,8 +56,23 @@ class RunService:
         state.session_id = state.session_id or state.run_id
         draft = Draft(self._stores, self._runtime.clock)
         draft.create(state)
-        self._stores.commit(draft.to_commit())
+        commit = draft.to_commit()
+        listening = [write for spec in self._host.listeners(workflow_id) for write in self._listening(spec, state)]
+        self._stores.commit(replace(commit, runs=(*commit.runs, *listening)))
         return state.run_id
+
+    def _listening(self, spec: WorkflowSpec, parent: RunState) -> tuple[RunWrite, ...]:
+        """Return a child run that listens for the whole flow; it waits already, so that it misses nothing."""
+        child = self._runtime.new_run(
+            spec,
+            parent.vars,
+            actor_id=parent.actor_id,
+            session_id=parent.session_id,
+            parent_run_id=parent.run_id,
+        )
+        execution = self._runtime.execution_of(spec, StoredRun(child, revision=0, ledger_len=0, ledger_hash=None))
+        execution.advance(1)
+        return execution.to_commit().runs
 
     def get(self, run_id: str) -> JsonObject:
         """Return a run's summary, with its `output` and `blocked_by`. Raises `NotFound` for an unknown run."""
@@ -127,7 +142,7 @@ class RunService:
             raise Invalid("input_data", f"must be an object, not {type(input_data).__name__}")
         data = dict(input_data or {})
         given = data.get("_runtime")
-        own = {key: value for key, value in given.items() if key not in _KERNEL_KEYS} if isinstance(given, dict) else {}
+        own = without_kernel_keys(given) if isinstance(given, dict) else {}
         config = self._runtime.config
         if not (config.provider and config.model):
             own = {**self._host.runtime_defaults(workflow_id), **own}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .base import Stores
-from .files import JsonFileRunStore, JsonlLedgerStore, open_file_stores
+from .file_ports import JsonFileRunStore, JsonlLedgerStore
+from .files import open_file_stores
 from .memory import InMemoryCommandStore, InMemoryLedgerStore, InMemoryRunStore, open_memory_stores
 
 if TYPE_CHECKING:

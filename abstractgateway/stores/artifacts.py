@@ -7,7 +7,6 @@ The identifiers and the file layout are AbstractRuntime's: `artifacts/blobs/<sha
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -18,6 +17,8 @@ from ..errors import Invalid, Unavailable
 from ..ids import check_safe_id
 from ..jsonvalue import JsonObject, dumps, loads
 from .base import ArtifactMetadata
+from .disk import Disk
+from .problems import Problems
 
 
 def compute_artifact_id(content: bytes, *, run_id: str | None = None) -> str:
@@ -64,9 +65,13 @@ class InMemoryArtifactStore:
 class FileArtifactStore:
     """Artifacts as files below a directory; each is fsynced, and checked against its hash when it is read."""
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, *, disk: Disk | None = None, problems: Problems | None = None) -> None:
         self._blobs = Path(directory) / "artifacts" / "blobs"
         self._refs = Path(directory) / "artifacts" / "refs"
+        self._legacy = Path(directory) / "artifacts"  # where AbstractRuntime once kept both
+        self._disk = disk if disk is not None else Disk()
+        self._problems = problems if problems is not None else Problems()
+        self._storing = threading.Lock()
 
     def store(
         self,
@@ -77,39 +82,66 @@ class FileArtifactStore:
         tags: dict[str, str] | None = None,
     ) -> ArtifactMetadata:
         metadata = _describe(content, content_type, run_id, tags)
-        known = self.get_metadata(metadata.artifact_id)
-        if known is not None and self.load(metadata.artifact_id) is not None:
-            return known
-        for directory in (self._blobs, self._refs):
-            directory.mkdir(parents=True, exist_ok=True)
-        _write_durably(self._blobs / f"{metadata.blob_id}.bin", content)
-        _write_durably(self._refs / f"{metadata.artifact_id}.meta", dumps(metadata.to_dict()))
+        with self._storing:
+            known = self._intact(metadata)
+            if known is not None:
+                return known
+            for directory in (self._blobs, self._refs):
+                directory.mkdir(parents=True, exist_ok=True)
+            try:
+                self._write(self._blobs / f"{metadata.blob_id}.bin", content)
+                self._write(self._refs / f"{metadata.artifact_id}.meta", dumps(metadata.to_dict()))
+            except OSError as error:
+                raise Unavailable(f"the artifact cannot be written: {error}", code="store_failed") from error
         return metadata
 
     def load(self, artifact_id: str) -> bytes | None:
         metadata = self.get_metadata(artifact_id)
         if metadata is None:
             return None
-        try:
-            content = (self._blobs / f"{metadata.blob_id}.bin").read_bytes()
-        except FileNotFoundError:
-            return None
-        if hashlib.sha256(content).hexdigest() != metadata.blob_id:
+        content = _read_first(self._blobs / f"{metadata.blob_id}.bin", self._legacy / f"{artifact_id}.bin")
+        if content is not None and metadata.blob_id and hashlib.sha256(content).hexdigest() != metadata.blob_id:
             raise Unavailable(
-                f"artifact {artifact_id!r} is damaged: its bytes do not have the hash they were stored under"
+                f"artifact {artifact_id!r} is damaged: its bytes do not have the hash they were stored under",
+                code="artifact_damaged",
             )
         return content
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
-        path = self._refs / f"{check_safe_id(artifact_id, field='artifact_id')}.meta"
-        try:
-            return _read_metadata(path)
-        except FileNotFoundError:
+        name = f"{check_safe_id(artifact_id, field='artifact_id')}.meta"
+        data = _read_first(self._refs / name, self._legacy / name)
+        if data is None:
             return None
+        try:
+            return _metadata_of(data, name)
+        except Invalid as error:
+            raise Unavailable(f"artifact {artifact_id!r} is damaged: {error}", code="artifact_damaged") from error
 
     def list_by_run(self, run_id: str) -> list[ArtifactMetadata]:
-        found = (_read_metadata(path) for path in self._refs.glob("*.meta"))
-        return _newest_first(item for item in found if item.run_id == run_id)
+        names = {path.name for directory in (self._refs, self._legacy) for path in directory.glob("*.meta")}
+        found: list[ArtifactMetadata] = []
+        for name in names:
+            try:
+                metadata = self.get_metadata(name.removesuffix(".meta"))
+            except (Unavailable, Invalid) as error:
+                self._problems.note(name, str(error))
+                continue
+            if metadata is not None and metadata.run_id == run_id:
+                found.append(metadata)
+        return _newest_first(found)
+
+    def _intact(self, metadata: ArtifactMetadata) -> ArtifactMetadata | None:
+        """Return what is known of an artifact that is stored already and whole; storing a damaged one repairs it."""
+        try:
+            known = self.get_metadata(metadata.artifact_id)
+            return known if known is not None and self.load(metadata.artifact_id) is not None else None
+        except Unavailable as error:
+            self._problems.note(metadata.artifact_id, f"{error}; stored again")
+            return None
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self._disk.replace(path, content, is_durable=True)
+        self._disk.sync_path(path.parent)
 
 
 def _describe(content: bytes, content_type: str, run_id: str | None, tags: dict[str, str] | None) -> ArtifactMetadata:
@@ -128,24 +160,29 @@ def _newest_first(found: Iterable[ArtifactMetadata]) -> list[ArtifactMetadata]:
     return sorted(found, key=lambda item: item.created_at, reverse=True)
 
 
-def _read_metadata(path: Path) -> ArtifactMetadata:
-    data = loads(path.read_bytes(), field=path.name)
-    try:
-        return ArtifactMetadata(**{name: data[name] for name in ArtifactMetadata.__dataclass_fields__})
-    except (KeyError, TypeError) as error:
-        raise Invalid(path.name, f"is not the description of an artifact: {error}") from error
+def _read_first(*paths: Path) -> bytes | None:
+    """Return the bytes of the first of some files that exists."""
+    for path in paths:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            continue
+    return None
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a power loss it is there whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _metadata_of(data: bytes, name: str) -> ArtifactMetadata:
+    fields = loads(data, field=name)
+    if not isinstance(fields, dict):
+        raise Invalid(name, "is not an object")
+    texts = {key: fields.get(key) for key in ("artifact_id", "content_type", "created_at", "blob_id", "run_id")}
+    if not isinstance(texts["artifact_id"], str) or not isinstance(fields.get("size_bytes"), int):
+        raise Invalid(name, "is not the description of an artifact")
+    return ArtifactMetadata(
+        artifact_id=texts["artifact_id"],
+        content_type=str(texts["content_type"] or "application/octet-stream"),
+        size_bytes=fields["size_bytes"],
+        created_at=str(texts["created_at"] or ""),
+        blob_id=str(texts["blob_id"] or ""),
+        run_id=texts["run_id"],
+        tags=fields.get("tags") or {},
+    )

@@ -24,6 +24,7 @@ from ..runtime.commit import (
     StoredRun,
 )
 from ..runtime.models import RunState, RunStatus, StepRecord, WaitReason
+from .problems import Problem
 
 __all__ = [
     "ANY_REVISION",
@@ -38,6 +39,7 @@ __all__ = [
     "CommitReceipt",
     "LedgerPage",
     "LedgerStore",
+    "Problem",
     "RunQuery",
     "RunRow",
     "RunStore",
@@ -268,13 +270,20 @@ class StorePorts(Protocol):
 
 
 class Stores(StorePorts, Protocol):
-    """A backend: its ports, and the one way to change runs, ledgers and commands together."""
+    """A backend: its ports, and the one way to change runs, ledgers and commands together.
+
+    `problems` is what it found broken and went on without, oldest first.
+    """
+
+    @property
+    def problems(self) -> Sequence[Problem]: ...
 
     def commit(self, commit: Commit) -> CommitReceipt:
         """Make a commit durable and return.
 
-        Raises `StaleWrite` when a run is not at its expected revision, `LeaseLost` when its epoch is over, and
-        `Unavailable` when it could not be made durable; nothing of it is visible then.
+        Raises `StaleWrite` when a run is not at its expected revision, `LeaseLost` when its epoch is over, `Invalid`
+        when no store could take it, and `Unavailable` when it could not be made durable; nothing of it is visible
+        then.
         """
 
     def submit(self, commit: Commit, done: Done) -> None:
@@ -283,7 +292,8 @@ class Stores(StorePorts, Protocol):
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call the listener after every commit that became durable, in order; return how to stop that.
 
-        The listener is called in the writer's thread and must be quick; changes of other processes arrive as well.
+        The listener is called in a thread of the store and must be quick; changes of other processes arrive as well.
+        Several commits may arrive as one, then with the latest row of each run.
         """
 
     def claim(self, owner: str) -> int:

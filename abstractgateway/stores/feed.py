@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from .base import Changes, Commit, CommitReceipt, Listener
@@ -12,21 +13,39 @@ _log = logging.getLogger(__name__)
 
 
 class Feed:
-    """The listeners of a store."""
+    """The listeners of a store, and what they have not been told yet.
+
+    `post` is called where changes become visible, under the store's lock, so that their order is that of the commits;
+    `deliver` is called without any lock, so that a listener may do what it likes.
+    """
 
     def __init__(self) -> None:
         self._listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
+        self._posted: deque[Changes] = deque()
+        self._delivering = threading.Lock()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Tell a listener of what is posted from now on; return how to stop that."""
         with self._lock:
             self._listeners = (*self._listeners, listener)
         return lambda: self._remove(listener)
 
-    def notify(self, changes: Changes) -> None:
-        """Tell every listener; one that raises is logged and does not keep the others from their news."""
-        if not changes.runs and not changes.has_commands:
-            return
+    def post(self, changes: Changes) -> None:
+        """Note changes that the listeners are to be told."""
+        if changes.runs or changes.has_commands:
+            self._posted.append(changes)
+
+    def deliver(self) -> None:
+        """Tell the listeners what is posted; where that is under way already, whoever does it goes on with the rest."""
+        while self._posted and self._delivering.acquire(blocking=False):
+            try:
+                while self._posted:
+                    self._tell(self._posted.popleft())
+            finally:
+                self._delivering.release()
+
+    def _tell(self, changes: Changes) -> None:
         for listener in self._listeners:
             try:
                 listener(changes)

@@ -1,84 +1,88 @@
 """Stores in plain files, in AbstractRuntime's layout, made durable by a redo journal.
 
-A batch of commits is one fsynced append to the journal, then applied to `run_<id>.json`, `ledger_<id>.jsonl` and the
-rest, which need no fsync of their own: what a crash takes from them is applied again at the next start. Several
-processes may use one directory; they take turns by a file lock and read each other's journal entries.
+A batch of commits is one fsynced append to the journal, and is visible from then on: readers get from memory what the
+plain files do not have yet. `run_<id>.json`, `ledger_<id>.jsonl` and the rest follow a moment later, without an fsync
+of their own: what a crash takes from them is applied again at the next start. Several processes may use one directory;
+they take turns by a file lock and read each other's journal entries.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import fcntl
-import logging
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import GatewayError, Invalid, Unavailable
-from ..ids import check_safe_id
-from ..jsonvalue import dumps, loads
-from ..runtime.models import RunState
+from .applying import apply_entries, line_of, paths_of
 from .artifacts import FileArtifactStore
-from .base import (
-    Changes,
-    CommandOutcome,
-    CommandRecord,
-    Commit,
-    CommitReceipt,
-    Done,
-    LedgerPage,
-    Listener,
-    RunQuery,
-    RunRow,
-    RunWrite,
-    StoredRun,
-)
+from .base import Changes, Commit, CommitReceipt, Done, Listener, RunQuery, RunRow, RunWrite
 from .disk import Disk
+from .entries import Entry, RunEntry
 from .feed import Feed
-from .group import GroupWriter, Submission
-from .journal import MAX_BYTES, Entry, Journal, RunEntry
-from .layout import FileHead, Layout, decode_run, encode_run, quarantine, read_object, repaired_lines
-from .ledger_index import LedgerIndex
-from .queries import CommandQueries, LedgerQueries, RunQueries
+from .file_ports import JsonFileRunStore, JsonlCommandStore, JsonlLedgerStore
+from .group import GroupWriter, Submission, closed_error
+from .journal import JOURNAL_START, MAX_BYTES, Journal, Placed
+from .layout import Layout
+from .problems import Problems
+from .recovery import read_directory
 from .staging import Admitted, Head, Staging, after_write
-from .tables import Inbox, RunTable
+from .view import DirectoryView
 from .wake import Wake
 
-_log = logging.getLogger(__name__)
-
-OPEN_LEDGERS = 256
-"""How many ledger files are kept open for writing: enough for the runs that are busy at one time."""
+PENDING_BYTES = 4 << 20
+"""How much of the journal may not be in the files yet while commits keep coming; readers get it from memory."""
+OVERDUE = 4
+"""Where the files cannot be written, commits go on until the journal is this many times its usual size."""
 
 
 class FileStores:
-    """The file backend."""
+    """The file backend.
 
-    def __init__(self, directory: str | Path, *, disk: Disk | None = None, is_durable: bool = True) -> None:
+    `journal_bytes` is the size at which a journal ends, `pending_bytes` how much of it may wait to be put into the
+    files while there is other work.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        disk: Disk | None = None,
+        is_durable: bool = True,
+        journal_bytes: int = MAX_BYTES,
+        pending_bytes: int = PENDING_BYTES,
+    ) -> None:
         self.layout = Layout(Path(directory))
         self.layout.directory.mkdir(parents=True, exist_ok=True)
-        self.lock = threading.RLock()
-        self.table = RunTable()
-        self.inbox = Inbox()
-        self.index = LedgerIndex(self.layout)
+        self.problems = Problems()
+        self.is_closed = False
         self._disk = disk or Disk()
-        self._heads: dict[str, FileHead] = {}
-        self._epoch = 0
-        self._sizes: dict[Path, int] = {}
-        self._touched: set[Path] = set()
-        self._ledger_fds: OrderedDict[str, int] = OrderedDict()
+        self._journal_bytes = journal_bytes
+        self._pending_bytes = pending_bytes
+        self._has_gap = False
         self._feed = Feed()
+        self._holding = threading.Lock()
         self._lock_fd = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._journal = Journal(self.layout.directory, self._disk, is_durable=is_durable)
-        with self._exclusive():
-            self._recover()
+        self._journal = Journal(self.layout.directory, self._disk, self.problems, is_durable=is_durable)
+        try:
+            with self._exclusive():
+                self.view = self._settle(self._journal.open())
+        except BaseException:
+            self._journal.close()
+            os.close(self._lock_fd)
+            raise
         self.runs = JsonFileRunStore(stores=self)
         self.ledger = JsonlLedgerStore(stores=self)
         self.commands = JsonlCommandStore(self)
-        self.artifacts = FileArtifactStore(directory)
-        self._writer = GroupWriter(self._write_batch, name="gateway-file-writer")
-        self._wake = Wake(self.layout.directory, self._look)
+        self.artifacts = FileArtifactStore(directory, disk=self._disk, problems=self.problems)
+        self._writer = GroupWriter(self._write_batch, name="gateway-file-writer", tidy=self._tidy)
+        self._wake = Wake(self.layout.directory, self._on_wake)
+        _open_stores.add(self)
 
     def commit(self, commit: Commit) -> CommitReceipt:
         return self._writer.commit(commit)
@@ -90,402 +94,287 @@ class FileStores:
         return self._feed.subscribe(listener)
 
     def claim(self, owner: str) -> int:
-        with self._exclusive():
-            self._tell(self._catch_up())
-            entry = Entry(epoch=self._epoch + 1)
-            self._journal.append([entry])
-            self._apply([entry])
-            self._journal.mark_applied()
-            return self._epoch
+        if self.is_closed:
+            raise closed_error()
+        try:
+            with self._exclusive():
+                self._catch_up()
+                self._append([Entry(epoch=self.view.epoch + 1)])
+                epoch = self.view.epoch
+        finally:
+            self._feed.deliver()
+        self._wake.ring()
+        self._writer.tidy_soon()
+        return epoch
 
     def close(self) -> None:
-        self._wake.close()
+        """Put everything into the files, durably, and release files and threads."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        _open_stores.discard(self)
         self._writer.close()
-        for fd in self._ledger_fds.values():
-            os.close(fd)
-        self._journal.close()
-        os.close(self._lock_fd)
+        self._wake.close()
+        try:
+            with self._exclusive():
+                self._finish()
+        finally:
+            self._journal.close()
+            os.close(self._lock_fd)
 
-    def head(self, run_id: str) -> FileHead:
-        return self._heads.get(run_id) or FileHead()
+    def look(self) -> None:
+        """Take in what other processes have committed, without waiting for this one to commit something."""
+        if self.is_closed:
+            raise closed_error()
+        try:
+            with self._exclusive():
+                self._catch_up()
+        finally:
+            self._feed.deliver()
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """Hold the directory against this process's other threads and against other processes."""
-        with self.lock:
+        with self._holding:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
             try:
                 yield
             finally:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
-    # -- starting ------------------------------------------------------------------------------------------------
+    # -- opening and closing -------------------------------------------------------------------------------------
 
-    def _recover(self) -> None:
-        """Apply what the journal has to the files, then read them."""
-        entries = self._journal.open()
-        if self._journal.torn:
-            _log.warning("journal.log ended in %d bytes of an unfinished entry; cut off", self._journal.torn)
-        self._read_epoch()
-        self._redo(entries)
-        self._read_files()
+    def _settle(self, placed: list[Placed]) -> DirectoryView:
+        """Put the journal's entries into the files, and return what the directory then holds."""
+        entries = [entry for _, entry in placed]
+        apply_entries(self._disk, self.layout, entries)
+        self._journal.mark_applied(self._journal.end)
+        view = DirectoryView(self.layout)
+        read_directory(self.layout, self._disk, self.problems, view)
+        view.begin_generation(self._journal.end)
+        for entry in entries:
+            view.touched.update(paths_of(self.layout, entry))
+        return view
 
-    def _read_files(self) -> None:
-        self.table, self.inbox, self._heads = RunTable(), Inbox(), {}
-        self._read_epoch()
-        for run_id in self.layout.run_ids():
-            self._read_run(run_id)
-        for run_id in self.layout.ledger_ids():
-            if run_id not in self._heads:
-                self._heads[run_id] = self._measure(run_id)
-        self._read_inbox()
-
-    def _read_epoch(self) -> None:
-        self._epoch = int(read_object(self.layout.epoch).get("epoch") or 0)
-
-    def _read_run(self, run_id: str) -> None:
-        path = self.layout.run(run_id)
-        try:
-            state, head = decode_run(path.read_bytes())
-            if state.run_id != run_id:
-                raise Invalid("run", f"holds run {state.run_id!r}")
-        except (Invalid, TypeError) as error:
-            quarantine(self._disk, path, str(error))
-            return
-        if head is None or _size(self.layout.ledger(run_id)) != head.ledger_bytes:
-            measured = self._measure(run_id)
-            revision = head.revision if head is not None else 1
-            head = FileHead(revision, measured.ledger_len, measured.ledger_hash, measured.ledger_bytes)
-        self._heads[run_id] = head
-        self.table.put(RunRow.of(state, revision=head.revision, ledger_len=head.ledger_len))
-
-    def _measure(self, run_id: str) -> FileHead:
-        """Return what a ledger file holds, having put it right if it was damaged."""
-        lines = repaired_lines(self._disk, self.layout.ledger(run_id))
-        digest = loads(lines[-1]).get("record_hash") if lines else None
-        return FileHead(0, len(lines), digest, sum(map(len, lines)) + len(lines))
-
-    def _read_inbox(self) -> None:
-        for number, line in enumerate(repaired_lines(self._disk, self.layout.commands), 1):
-            fields = loads(line)
-            known = {name: fields[name] for name in CommandRecord.__dataclass_fields__ if name in fields}
-            try:
-                self.inbox.put(CommandRecord(**{"client_id": None, **known, "seq": int(known.get("seq") or number)}))
-            except (TypeError, ValueError):
-                _log.warning("line %d of commands.jsonl is not a command; left alone", number)
-        for line in repaired_lines(self._disk, self.layout.outcomes):
-            self.inbox.settle(CommandOutcome(**loads(line)))
-        self.inbox.cursor = max(self.inbox.cursor, int(read_object(self.layout.cursor).get("cursor") or 0))
+    def _finish(self) -> None:
+        """Leave the files complete and durable and the journal empty: others may read and write them now."""
+        with contextlib.suppress(OSError, GatewayError):  # what is left is applied at the next start
+            self._catch_up()
+            self._apply_pending(None)
+            if not self._journal.is_empty and not self._journal.is_refusing:
+                self._begin_generation()
 
     # -- committing ----------------------------------------------------------------------------------------------
 
     def _write_batch(self, batch: list[Submission]) -> None:
-        with self._exclusive():
-            told = [self._catch_up()]
-            entries = self._admit(batch)
-            if entries:
-                self._journal.append(entries)
-                try:
-                    told.append(self._apply(entries))
-                    self._journal.mark_applied()
-                except OSError as error:
-                    self._journal.poison(f"the files could not be written: {error}")
-                    raise Unavailable(f"the files cannot be written: {error}", code="store_failed") from error
-                if self._journal.end > MAX_BYTES:
-                    self._journal.begin_generation(self._touched)
-                    self._touched.clear()
-        for changes in told:
-            self._tell(changes)
-        if entries:
+        has_written = False
+        try:
+            with self._exclusive():
+                self._catch_up()
+                entries = self._admit(batch)
+                if entries:
+                    self._append(entries)
+                    has_written = True
+        finally:
+            self._feed.deliver()
+        if has_written:
             self._wake.ring()
+
+    def _append(self, entries: list[Entry]) -> None:
+        """Make entries durable and show them."""
+        if self._journal.end > OVERDUE * self._journal_bytes:
+            raise Unavailable(
+                f"the files in {str(self.layout.directory)!r} cannot be written and the journal is full",
+                code="store_failed",
+            )
+        placed = self._journal.append(entries)
+        self._feed.post(self.view.take_in(placed))
 
     def _admit(self, batch: list[Submission]) -> list[Entry]:
         """Return the entries of the commits that may be written; the others are told why not."""
-        staging = Staging(head_of=self.head, seq_of=self.inbox.seq_of, last_seq=self.inbox.last_seq, epoch=self._epoch)
-        sizes: dict[Path, int] = {}
+        view = self.view
+        staging = Staging(
+            head_of=view.head,
+            seq_of=view.inbox.seq_of,
+            waiting_on=view.table.waiting_on,
+            last_seq=view.inbox.last_seq,
+            epoch=view.epoch,
+        )
+        places = _Places(view)
         entries: list[Entry] = []
         for item in batch:
             try:
-                for write in item.commit.runs:
-                    check_safe_id(write.run_id, field="run_id")
                 admitted = staging.admit(item.commit)
             except GatewayError as error:
                 item.error = error
                 continue
             item.receipt = admitted.receipt
-            entries.append(self._entry(admitted, sizes))
+            entries.append(places.entry(admitted))
         return [entry for entry in entries if entry != Entry()]
 
-    def _entry(self, admitted: Admitted, sizes: dict[Path, int]) -> Entry:
-        """Return a commit as a journal entry; `sizes` are those of the files after the earlier entries."""
-        runs = tuple(self._run_entry(write, after_write(write), sizes) for write in admitted.writes)
+    # -- tidying up ----------------------------------------------------------------------------------------------
+
+    def _tidy(self, is_idle: bool) -> bool:
+        """Put into the files what waits for it, as far as it should not wait longer; say whether something is left."""
+        excess = self.view.pending_bytes - self._pending_bytes
+        is_full = self._journal.end > self._journal_bytes
+        if not is_idle and excess < 0 and not is_full:
+            return self.view.has_pending
+        try:
+            with self._exclusive():
+                self._catch_up()
+                self._apply_pending(None if is_idle or is_full else excess)
+                if is_full and not self._journal.is_refusing:
+                    self._begin_generation()
+        except OSError as error:  # readers get it from memory, and the next look tries again
+            self.problems.note(self.layout.directory.name, f"the files cannot be written: {error}")
+            return False
+        finally:
+            self._feed.deliver()
+        return self.view.has_pending
+
+    def _apply_pending(self, size: int | None) -> None:
+        """Put the oldest entries into the files, about `size` bytes of them, or all."""
+        placed = self.view.oldest_pending(size)
+        if not placed:
+            return
+        end = placed[-1][0]
+        superseded = self.view.superseded_after(end, placed)
+        apply_entries(self._disk, self.layout, [entry for _, entry in placed], superseded)
+        self._journal.mark_applied(end)
+        self.view.forget_pending(end)
+
+    def _begin_generation(self) -> None:
+        self._journal.begin_generation(self.view.touched)
+        self.view.begin_generation(self._journal.end)
+
+    # -- other processes -----------------------------------------------------------------------------------------
+
+    def _on_wake(self, has_rung: bool) -> None:
+        if self._journal.has_news():
+            self.look()
+        elif not has_rung and self.view.has_pending:
+            self._writer.tidy_soon()  # another process died with it, or the files could not be written before
+
+    def _catch_up(self) -> None:
+        """Take in what other processes have committed; the caller holds the directory."""
+        news = self._journal.read_new()
+        self._has_gap = self._has_gap or news.has_gap
+        if self._has_gap:
+            self._read_anew()
+            return
+        with self.view.lock:
+            if news.has_new_generation:
+                self._feed.post(self.view.take_in(news.settled, is_applied=True))
+                self.view.begin_generation(JOURNAL_START)
+            if news.entries:
+                self._feed.post(self.view.take_in(news.entries))
+            self.view.forget_pending(news.applied)
+
+    def _read_anew(self) -> None:
+        """Read the files again, after whole generations of the journal went by unread."""
+        before = self.view.table
+        self.view = self._settle(self._journal.read_all())
+        self._has_gap = False
+        rows = self.view.table.find(RunQuery(limit=None))
+        changed = [row for row in reversed(rows) if before.get(row.run_id) != row]
+        self._feed.post(Changes(tuple(changed), has_commands=True))
+
+
+class _Places:
+    """The offsets at which the lines of a batch go, each after those of the commits before it."""
+
+    def __init__(self, view: DirectoryView) -> None:
+        self._view = view
+        self._ledgers: dict[str, int] = {}
+        self._commands = view.commands_size
+        self._outcomes = view.outcomes_size
+
+    def entry(self, admitted: Admitted) -> Entry:
+        """Return a commit as a journal entry."""
         command = admitted.command.to_dict() if admitted.command else None
         outcome = admitted.outcome.to_dict() if admitted.outcome else None
-        return Entry(
-            runs=runs,
+        entry = Entry(
+            runs=tuple(self._run(write, after_write(write)) for write in admitted.writes),
             command=command,
-            command_at=self._place(self.layout.commands, _line(command) if command else b"", sizes),
+            command_at=self._commands if command else 0,
             outcome=outcome,
-            outcome_at=self._place(self.layout.outcomes, _line(outcome) if outcome else b"", sizes),
+            outcome_at=self._outcomes if outcome else 0,
         )
+        self._commands += len(line_of(command)) if command else 0
+        self._outcomes += len(line_of(outcome)) if outcome else 0
+        return entry
 
-    def _run_entry(self, write: RunWrite, head: Head, sizes: dict[Path, int]) -> RunEntry:
+    def _run(self, write: RunWrite, head: Head) -> RunEntry:
         lines = b"".join([record + b"\n" for record in write.records])
-        path = self.layout.ledger(write.run_id)
-        sizes.setdefault(path, self.head(write.run_id).ledger_bytes)
+        at = self._ledgers.get(write.run_id)
+        if at is None:
+            at = self._view.head(write.run_id).ledger_bytes
+        self._ledgers[write.run_id] = at + len(lines)
         return RunEntry(
             run_id=write.run_id,
             revision=head.revision,
             ledger_len=head.ledger_len,
             ledger_hash=head.ledger_hash,
-            ledger_at=self._place(path, lines, sizes),
-            body=write.body,
+            ledger_at=at,
+            body=write.body if write.state is not None else b"",
             lines=lines,
             row=RunRow.of(write.state, revision=head.revision, ledger_len=head.ledger_len) if write.state else None,
         )
 
-    def _place(self, path: Path, lines: bytes, sizes: dict[Path, int]) -> int:
-        """Return the offset at which bytes go that are added to a file."""
-        at = sizes.get(path)
-        if at is None:
-            at = self._sizes.get(path)
-        if at is None:
-            at = self._sizes[path] = _size(path)
-        sizes[path] = at + len(lines)
-        return at
 
-    # -- applying ------------------------------------------------------------------------------------------------
-
-    def _apply(self, entries: Iterable[Entry]) -> Changes:
-        """Put entries into the files and into the indices of this process."""
-        entries = list(entries)
-        self._redo(entries)
-        return self._take_in(entries)
-
-    def _redo(self, entries: Iterable[Entry]) -> None:
-        """Put entries into the files; doing so again changes nothing."""
-        bodies: dict[str, RunEntry] = {}
-        cursor: CommandOutcome | None = None
-        for entry in entries:
-            for run in entry.runs:
-                if run.lines:
-                    self._disk.write_at(self._ledger_fd(run.run_id), run.ledger_at, run.lines)
-                    self._touched.add(self.layout.ledger(run.run_id))
-                if run.body:
-                    bodies[run.run_id] = run
-                elif run.run_id in bodies:
-                    bodies[run.run_id] = _with_body(run, bodies[run.run_id].body)
-            if entry.command is not None:
-                self._write_line(self.layout.commands, entry.command_at, _line(entry.command))
-            if entry.outcome is not None:
-                self._write_line(self.layout.outcomes, entry.outcome_at, _line(entry.outcome))
-                cursor = CommandOutcome(**entry.outcome)
-            if entry.epoch is not None:
-                self._replace(self.layout.epoch, dumps({"epoch": entry.epoch}))
-        for run in bodies.values():
-            head = FileHead(run.revision, run.ledger_len, run.ledger_hash, run.ledger_bytes)
-            self._replace(self.layout.run(run.run_id), encode_run(run.body, head))
-        if cursor is not None:
-            self._replace(self.layout.cursor, dumps({"cursor": cursor.seq, "updated_at": cursor.applied_at}))
-
-    def _take_in(self, entries: Iterable[Entry]) -> Changes:
-        """Put entries into the indices of this process, and return what they change."""
-        rows: dict[str, RunRow] = {}
-        has_commands = False
-        for entry in entries:
-            for run in entry.runs:
-                self._heads[run.run_id] = FileHead(run.revision, run.ledger_len, run.ledger_hash, run.ledger_bytes)
-                self.index.extend(run.run_id, run.ledger_at, run.lines)
-                row = self._row(run)
-                if row is not None:
-                    self.table.put(row)
-                    rows[run.run_id] = row
-            if entry.command is not None:
-                has_commands = True
-                self.inbox.put(CommandRecord(**entry.command))
-                self._sizes[self.layout.commands] = entry.command_at + len(_line(entry.command))
-            if entry.outcome is not None:
-                self.inbox.settle(CommandOutcome(**entry.outcome))
-                self._sizes[self.layout.outcomes] = entry.outcome_at + len(_line(entry.outcome))
-            if entry.epoch is not None:
-                self._epoch = entry.epoch
-        return Changes(tuple(rows.values()), has_commands)
-
-    def _row(self, run: RunEntry) -> RunRow | None:
-        if run.row is not None:
-            return run.row
-        if run.body:
-            state = RunState.from_dict(loads(run.body))
-            return RunRow.of(state, revision=run.revision, ledger_len=run.ledger_len)
-        known = self.table.get(run.run_id)
-        if known is None:
-            return None
-        return RunRow(**{**known.__dict__, "ledger_len": run.ledger_len})
-
-    # -- other processes -----------------------------------------------------------------------------------------
-
-    def _look(self) -> None:
-        """Take in what other processes have committed, without waiting for this one to commit something."""
-        if not self._journal.has_news():
-            return
-        with self._exclusive():
-            changes = self._catch_up()
-        self._tell(changes)
-
-    def _catch_up(self) -> Changes:
-        """Take in what other processes have committed; the caller holds the directory."""
-        entries, missed = self._journal.read_new()
-        unapplied = self._journal.unapplied()
-        if unapplied:
-            self._redo(unapplied)
-            self._journal.mark_applied()
-        if missed:
-            before = {run_id: head.revision for run_id, head in self._heads.items()}
-            self._sizes.clear()
-            self._read_files()
-            rows = self.table.find(RunQuery(limit=None))
-            changed = tuple(row for row in rows if row.revision != before.get(row.run_id))
-            return Changes(changed, has_commands=True)
-        return self._take_in(entries)
-
-    def _tell(self, changes: Changes) -> None:
-        self._feed.notify(changes)
-
-    # -- files ---------------------------------------------------------------------------------------------------
-
-    def _ledger_fd(self, run_id: str) -> int:
-        fd = self._ledger_fds.get(run_id)
-        if fd is None:
-            fd = self._ledger_fds[run_id] = self._disk.open(self.layout.ledger(run_id))
-            if len(self._ledger_fds) > OPEN_LEDGERS:
-                os.close(self._ledger_fds.popitem(last=False)[1])
-        else:
-            self._ledger_fds.move_to_end(run_id)
-        return fd
-
-    def _write_line(self, path: Path, at: int, line: bytes) -> None:
-        fd = self._disk.open(path)
-        try:
-            self._disk.write_at(fd, at, line)
-        finally:
-            os.close(fd)
-        self._touched.add(path)
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        self._disk.replace(path, data)
-        self._touched.add(path)
-
-
-class JsonFileRunStore(RunQueries["FileStores"]):
-    """Checkpoints as files `run_<id>.json` in a directory."""
-
-    def __init__(self, directory: str | Path | None = None, *, stores: FileStores | None = None) -> None:
-        self.stores = stores if stores is not None else shared_file_stores(directory)
-
-    def join_ledger(self, ledger: object) -> FileStores:
-        """Return the store that this and its ledger store belong to."""
-        if not isinstance(ledger, JsonlLedgerStore) or ledger.stores is not self.stores:
-            raise Invalid("ledger_store", "has another directory; one commit must cover runs and ledgers")
-        return self.stores
-
-    def open(self, run_id: str) -> StoredRun | None:
-        if run_id not in self.stores.table:
-            return None
-        try:
-            state, head = decode_run(self.stores.layout.run(run_id).read_bytes())
-        except FileNotFoundError:
-            return None
-        head = head or self.stores.head(run_id)
-        return StoredRun(state, head.revision, head.ledger_len, head.ledger_hash)
-
-    def row(self, run_id: str) -> RunRow | None:
-        return self.stores.table.get(run_id)
-
-    def find(self, query: RunQuery) -> list[RunRow]:
-        with self.stores.lock:
-            return self.stores.table.find(query)
-
-    def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
-        with self.stores.lock:
-            return self.stores.table.waiting_on(wait_keys)
-
-    def children_of(self, run_id: str) -> list[str]:
-        with self.stores.lock:
-            return self.stores.table.children_of(run_id)
-
-
-class JsonlLedgerStore(LedgerQueries["FileStores"]):
-    """Ledgers as files `ledger_<id>.jsonl` in a directory."""
-
-    def __init__(self, directory: str | Path | None = None, *, stores: FileStores | None = None) -> None:
-        self.stores = stores if stores is not None else shared_file_stores(directory)
-
-    def head(self, run_id: str) -> Head:
-        return self.stores.head(run_id)
-
-    def read(self, run_id: str, after: int, limit: int) -> LedgerPage:
-        head = self.stores.head(run_id)
-        last = min(max(after, 0) + max(limit, 0), head.ledger_len)
-        records = self.stores.index.read(run_id, max(after, 0), last, head.ledger_bytes)
-        return LedgerPage(records, after + len(records))
-
-
-class JsonlCommandStore(CommandQueries["FileStores"]):
-    """The command inbox as the file `commands.jsonl`."""
-
-    def __init__(self, stores: FileStores) -> None:
-        self.stores = stores
-
-    def list_after(self, *, after: int, limit: int = 1000) -> tuple[list[CommandRecord], int]:
-        with self.stores.lock:
-            return self.stores.inbox.after(after, limit)
-
-    def get_last_seq(self) -> int:
-        return self.stores.inbox.last_seq
-
-    def get_cursor(self) -> int:
-        return self.stores.inbox.cursor
-
-    def get(self, command_id: str) -> CommandRecord | None:
-        return self.stores.inbox.get(command_id)
-
-    def outcome(self, command_id: str) -> CommandOutcome | None:
-        return self.stores.inbox.outcome(command_id)
-
-
+_open_stores: weakref.WeakSet[FileStores] = weakref.WeakSet()
 _shared: dict[Path, FileStores] = {}
 _sharing = threading.Lock()
 
 
+@atexit.register
+def _close_at_exit() -> None:
+    """Leave the files of stores that were never closed complete: programs read them without this library."""
+    for stores in list(_open_stores):
+        with contextlib.suppress(OSError, GatewayError):
+            stores.close()
+
+
 def shared_file_stores(directory: str | Path | None) -> FileStores:
-    """Return the stores that run and ledger stores of one directory have in common in this process."""
+    """Return the stores that run and ledger stores of one directory have in common in this process.
+
+    They are open until they are closed or the process ends; after that, asking again opens the directory anew.
+    """
     if directory is None:
         raise Invalid("directory", "is missing; name the directory of the store")
     path = Path(directory).resolve()
     with _sharing:
-        if path not in _shared:
-            _shared[path] = FileStores(path)
-        return _shared[path]
+        known = _shared.get(path)
+        if known is None or known.is_closed:
+            known = _shared[path] = open_file_stores(path)
+        return known
 
 
-def open_file_stores(directory: str | Path, *, disk: Disk | None = None, is_durable: bool = True) -> FileStores:
+def open_file_stores(
+    directory: str | Path,
+    *,
+    disk: Disk | None = None,
+    is_durable: bool = True,
+    journal_bytes: int = MAX_BYTES,
+    pending_bytes: int = PENDING_BYTES,
+) -> FileStores:
     """Return stores in the files of a directory, which is made if it is missing.
 
-    Raises `Invalid` for a directory whose journal is not this library's; damaged files are put aside and reported.
+    Damaged files are put aside and listed in `problems`. Raises `Unavailable` for a directory that cannot be used.
     """
-    return FileStores(directory, disk=disk, is_durable=is_durable)
-
-
-def _line(fields: dict[str, object]) -> bytes:
-    return dumps(fields) + b"\n"
-
-
-def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+        return FileStores(
+            directory, disk=disk, is_durable=is_durable, journal_bytes=journal_bytes, pending_bytes=pending_bytes
+        )
+    except OSError as error:
+        raise unusable_directory(directory, error) from error
 
 
-def _with_body(run: RunEntry, body: bytes) -> RunEntry:
-    return RunEntry(**{**run.__dict__, "body": body})
+def unusable_directory(directory: str | Path, error: OSError) -> Unavailable:
+    """Return the error for a data directory that cannot be read or written."""
+    return Unavailable(
+        f"the data directory {str(directory)!r} cannot be used: {error}; "
+        "set ABSTRACTGATEWAY_DATA_DIR to one that can be written",
+        code="data_dir_unusable",
+    )

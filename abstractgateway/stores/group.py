@@ -11,14 +11,17 @@ import queue
 import threading
 from collections.abc import Callable
 
-from ..errors import Unavailable
+from ..errors import GatewayError, Unavailable
 from .base import Commit, CommitReceipt, Done
+from .checks import check_commit
 from .feed import commit_and_wait
 
 _log = logging.getLogger(__name__)
 
 MAX_BATCH = 256
 """Beyond this many commits the fsync is a small part of a batch, and the first of them waits too long."""
+IDLE_S = 0.01
+"""After how long without a commit the writer does what could wait; short enough that nobody waits for it."""
 
 
 class Submission:
@@ -32,11 +35,24 @@ class Submission:
 
 
 class GroupWriter:
-    """Hands batches of submissions to `write_batch`, which decides each of them; never from two threads at once."""
+    """Hands batches of submissions to `write_batch`, which decides each of them; never from two threads at once.
 
-    def __init__(self, write_batch: Callable[[list[Submission]], None], *, name: str) -> None:
+    `tidy(is_idle)` is called after each batch, and again whenever the queue has been empty for a moment until it
+    returns False: there is nothing left to tidy up.
+    """
+
+    def __init__(
+        self,
+        write_batch: Callable[[list[Submission]], None],
+        *,
+        name: str,
+        tidy: Callable[[bool], bool] = lambda is_idle: False,
+    ) -> None:
         self._write_batch = write_batch
+        self._tidy = tidy
+        self._is_untidy = False
         self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -48,56 +64,108 @@ class GroupWriter:
         return commit_and_wait(self.submit, commit)
 
     def submit(self, commit: Commit, done: Done) -> None:
-        """Queue a commit; `done(receipt, error)` is called in the writer thread once it is decided."""
-        if self._is_closed:
-            done(None, Unavailable("the store is closed", code="store_closed"))
+        """Queue a commit; `done(receipt, error)` is called in the writer thread once it is decided.
+
+        A commit that no store could take is refused at once, in the caller's thread.
+        """
+        try:
+            check_commit(commit)
+        except GatewayError as error:
+            done(None, error)
             return
-        self._queue.put(Submission(commit, done))
+        with self._lock:
+            is_closed = self._is_closed
+            if not is_closed:
+                self._queue.put(Submission(commit, done))
+        if is_closed:
+            done(None, closed_error())
+
+    def tidy_soon(self) -> None:
+        """Let `tidy` be called although nothing was committed here."""
+        self._is_untidy = True
+        with self._lock:
+            if not self._is_closed:
+                self._queue.put(Submission(Commit(), lambda receipt, error: None))
 
     def close(self) -> None:
         """Write what is queued and end the thread."""
-        self._is_closed = True
-        self._queue.put(None)
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._queue.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _run(self) -> None:
-        while True:
+        is_last = False
+        while not is_last:
             batch, is_last = self._next_batch()
-            if batch:
-                self._decide(batch)
-            if is_last:
-                return
+            is_last = not self._decide(batch) or is_last
+        self._refuse_the_rest()
 
     def _next_batch(self) -> tuple[list[Submission], bool]:
-        first = self._queue.get()
-        if first is None:
-            return [], True
-        batch = [first]
-        while len(batch) < MAX_BATCH:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                return batch, True
+        batch: list[Submission] = []
+        item = self._first()
+        while item is not None:
             batch.append(item)
-        return batch, False
+            if len(batch) >= MAX_BATCH or self._queue.empty():
+                return batch, False
+            item = self._queue.get()
+        return batch, True
 
-    def _decide(self, batch: list[Submission]) -> None:
+    def _first(self) -> Submission | None:
+        while self._is_untidy:
+            try:
+                return self._queue.get(timeout=IDLE_S)
+            except queue.Empty:
+                self._clean_up(is_idle=True)
+        return self._queue.get()
+
+    def _clean_up(self, *, is_idle: bool) -> None:
+        try:
+            self._is_untidy = self._tidy(is_idle)
+        except Exception:  # what could wait can wait longer; the commits must go on
+            self._is_untidy = False
+            _log.exception("the store could not be tidied up")
+
+    def _decide(self, batch: list[Submission]) -> bool:
+        """Write a batch and tell its callers; False when the writer cannot go on."""
+        fatal: BaseException | None = None
         try:
             self._write_batch(batch)
-        except Exception as error:  # the thread must live on: every waiting commit is told instead
+        except BaseException as error:  # every waiting commit must be told, whatever ended its batch
+            fatal = None if isinstance(error, Exception) else error
             for item in batch:
-                item.error = item.error or _as_unavailable(error)
+                item.error = item.error or as_unavailable(error)
         for item in batch:
             try:
                 item.done(None if item.error else item.receipt, item.error)
             except Exception:  # a callback's fault is not the other commits' fault
                 _log.exception("the callback of a commit failed")
+        if fatal is not None:
+            _log.critical("the writer ended: %s: %s", type(fatal).__name__, fatal)
+            return False
+        if batch:
+            self._clean_up(is_idle=False)
+        return True
+
+    def _refuse_the_rest(self) -> None:
+        """Refuse what is queued; the thread ends."""
+        with self._lock:
+            self._is_closed = True
+        while not self._queue.empty():
+            item = self._queue.get()
+            if item is not None:
+                item.done(None, closed_error())
 
 
-def _as_unavailable(error: Exception) -> Exception:
-    if isinstance(error, Unavailable):
+def closed_error() -> Unavailable:
+    """Return the error of a commit to a store that is closed."""
+    return Unavailable("the store is closed", code="store_closed")
+
+
+def as_unavailable(error: BaseException) -> Exception:
+    """Return what the callers of a batch are told that could not be written."""
+    if isinstance(error, GatewayError):
         return error
     return Unavailable(f"the store could not write: {type(error).__name__}: {error}", code="store_failed")

@@ -1,265 +1,251 @@
-"""The redo journal of the file store: a commit is durable once its entry is here, and only then shown in the files.
+"""The redo journal of the file store: a commit is durable once its entry is here; the files follow later.
 
 `journal.log` has a header (magic, generation, and up to which offset entries have been applied to the files) and
-entries, each framed by its length and CRC. An entry says at which offset of which file its bytes go, so applying it
-twice does no harm. When the journal has grown large, the files are fsynced and a new generation begins; the one before
-stays as `journal.old.log`, for processes that have not read its end yet.
+entries. When it has grown large, the files are made durable and a new generation begins; the one before stays as
+`journal.old.log`, for processes that have not read its end yet.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import Invalid, Unavailable
-from ..jsonvalue import JsonObject, dumps, loads
-from .base import RunRow
+from ..errors import Unavailable
 from .disk import Disk
+from .entries import Entry, scan
+from .layout import keep_damaged
+from .problems import Problems
 
 MAX_BYTES = 16 << 20
-"""When a generation ends: replaying 16 MB takes well below a second, and its files are few enough to be fsynced."""
+"""When a generation ends: replaying 16 MB takes well below a second, and its files are quickly made durable."""
 MAGIC = b"AGWJRNL1"
 HEADER = struct.Struct("<8sQQ")
-FRAME = struct.Struct("<II")
+JOURNAL_START = HEADER.size
+"""The offset of the first entry."""
 
-
-@dataclass(frozen=True)
-class RunEntry:
-    """One run's part of an entry; `ledger_at` is the offset in its ledger file at which `lines` begin."""
-
-    run_id: str
-    revision: int
-    ledger_len: int
-    ledger_hash: str | None
-    ledger_at: int
-    body: bytes
-    lines: bytes
-    row: RunRow | None = field(default=None, compare=False)  # spares the process that commits from decoding the body
-
-    @property
-    def ledger_bytes(self) -> int:
-        return self.ledger_at + len(self.lines)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One commit as the journal has it; lines of other files come with the offsets at which they go."""
-
-    runs: tuple[RunEntry, ...] = ()
-    command: JsonObject | None = None
-    command_at: int = 0
-    outcome: JsonObject | None = None
-    outcome_at: int = 0
-    epoch: int | None = None
-
-    def encode(self) -> bytes:
-        """Return the framed bytes: a line of JSON that says what follows, then the bodies and lines as they are."""
-        head = {
-            "runs": [_run_head(run) for run in self.runs],
-            "command": self.command,
-            "command_at": self.command_at,
-            "outcome": self.outcome,
-            "outcome_at": self.outcome_at,
-            "epoch": self.epoch,
-        }
-        blobs = b"".join(run.body + run.lines for run in self.runs)
-        payload = b"%b\n%b" % (dumps(head), blobs)
-        return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
-
-    @staticmethod
-    def decode(payload: bytes) -> Entry:
-        line, _, blobs = payload.partition(b"\n")
-        head = loads(line, field="journal")
-        runs: list[RunEntry] = []
-        at = 0
-        for run in head.pop("runs"):
-            body_size, lines_size = run.pop("body"), run.pop("lines")
-            middle, end = at + body_size, at + body_size + lines_size
-            runs.append(RunEntry(**run, body=blobs[at:middle], lines=blobs[middle:end]))
-            at = end
-        return Entry(runs=tuple(runs), **head)
-
-
-def _run_head(run: RunEntry) -> JsonObject:
-    return {
-        "run_id": run.run_id,
-        "revision": run.revision,
-        "ledger_len": run.ledger_len,
-        "ledger_hash": run.ledger_hash,
-        "ledger_at": run.ledger_at,
-        "body": len(run.body),
-        "lines": len(run.lines),
-    }
+Placed = tuple[int, Entry]
+"""An entry and the offset of its end."""
 
 
 @dataclass
-class Scan:
-    """The entries of a journal from some offset on: `end` is where the good ones end, `torn` how many bytes follow."""
+class News:
+    """What other processes did to the journal: entries that are in the files already, and ones that may not be.
 
-    entries: list[Entry] = field(default_factory=list)
-    end: int = HEADER.size
-    torn: int = 0
+    `has_new_generation` says that everything before `entries` is in the files; `has_gap` that entries went unread,
+    so that the files must be read anew. `applied` is up to which offset the entries are in the files.
+    """
 
-
-def scan(data: bytes, start: int = HEADER.size) -> Scan:
-    """Return the entries after an offset, up to the first one that is not whole."""
-    found = Scan(end=start)
-    while found.end + FRAME.size <= len(data):
-        size, crc = FRAME.unpack_from(data, found.end)
-        payload = data[found.end + FRAME.size : found.end + FRAME.size + size]
-        if size == 0 or len(payload) < size or zlib.crc32(payload) != crc:
-            break
-        found.entries.append(Entry.decode(payload))
-        found.end += FRAME.size + size
-    found.torn = len(data) - found.end
-    return found
+    settled: list[Placed] = field(default_factory=list)
+    entries: list[Placed] = field(default_factory=list)
+    has_new_generation: bool = False
+    has_gap: bool = False
+    applied: int = HEADER.size
 
 
 class Journal:
-    """The journal of one directory, as one process sees it: `generation` and `end` say how far it has read."""
+    """The journal of one directory, as one process sees it: `generation` and `end` say how far it has read.
 
-    def __init__(self, directory: Path, disk: Disk, *, is_durable: bool) -> None:
+    Everything but `has_news` is called while holding the lock between processes.
+    """
+
+    def __init__(self, directory: Path, disk: Disk, problems: Problems, *, is_durable: bool) -> None:
         self.path = directory / "journal.log"
         self.old_path = directory / "journal.old.log"
         self._new_path = directory / "journal.new.log"
         self._directory = directory
         self._disk = disk
+        self._problems = problems
         self._is_durable = is_durable
         self._fd = -1
-        self._poisoned: str | None = None
+        self._inode = -1
+        self._refusal: str | None = None
         self.generation = 0
         self.end = HEADER.size
-        self.torn = 0
 
-    def open(self) -> list[Entry]:
+    @property
+    def is_empty(self) -> bool:
+        return self.end == HEADER.size
+
+    @property
+    def is_refusing(self) -> bool:
+        return self._refusal is not None
+
+    def open(self) -> list[Placed]:
         """Open the journal, made if it is missing, and return its entries; a torn end is cut off.
 
-        The caller holds the lock between processes.
+        A journal with damage is kept beside as it was; what can be read of it is returned.
         """
         if not self.path.exists():
-            self._begin(self._generation_of(self.old_path) + 1)
-        self._fd = self._disk.open(self.path)
+            self._begin(_generation_of(self.old_path) + 1)
         data = self.path.read_bytes()
-        self.generation = _header(self.path, data)[0]
-        found = scan(data)
-        self.end, self.torn = found.end, found.torn
-        if found.torn:
-            self._disk.truncate(self._fd, found.end)
+        head = _header(data)
+        found = scan(data[HEADER.size :], HEADER.size)
+        if head is None or found.damaged or _is_applied_beyond(head, found.end):
+            aside = keep_damaged(self._disk, self.path, data)
+            self._problems.note(self.path.name, f"is damaged; {len(found.entries)} entries were read, kept as {aside}")
+        self._attach()
+        if head is None:
+            self.generation = _generation_of(self.old_path) + 1
+            self._disk.write_at(self._fd, 0, HEADER.pack(MAGIC, self.generation, HEADER.size))
+        self._cut_torn_end(found.end, found.torn)
+        self.end = found.end
         return found.entries
 
-    def read_new(self) -> tuple[list[Entry], bool]:
-        """Return the entries that others have appended since, and whether some were missed for good.
-
-        The caller holds the lock. What was missed is in the files: they must be read anew.
-        """
-        missed = False
-        entries: list[Entry] = []
-        current = self._generation_of(self.path)
-        if current != self.generation:
-            missed = current != self.generation + 1 or self._generation_of(self.old_path) != self.generation
-            if not missed:
-                entries = scan(self.old_path.read_bytes(), self.end).entries
-            self._reopen(current)
-        size = self.path.stat().st_size
-        if size > self.end:
-            found = scan(self.path.read_bytes(), self.end)
-            entries += found.entries
+    def read_new(self) -> News:
+        """Return what others have done since this process last looked. Raises `OSError`."""
+        news = News()
+        if not self.path.exists():  # whoever began a generation died between two renames; the files are durable then
+            self._begin(_generation_of(self.old_path) + 1)
+        status = os.stat(self.path)
+        if status.st_ino != self._inode:
+            self._change_generation(news)
+            status = os.fstat(self._fd)
+        if status.st_size > self.end:
+            found = scan(os.pread(self._fd, status.st_size - self.end, self.end), self.end)
+            news.entries = found.entries
+            self._cut_torn_end(found.end, found.torn)
             self.end = found.end
-            if found.torn:
-                self._disk.truncate(self._fd, found.end)
-        return entries, missed
+        news.applied = self._applied()
+        return news
+
+    def read_all(self) -> list[Placed]:
+        """Return the entries of this generation."""
+        return scan(os.pread(self._fd, self.end - HEADER.size, HEADER.size), HEADER.size).entries
 
     def has_news(self) -> bool:
-        """Say, without the lock, whether somebody seems to have appended something."""
+        """Say, without the lock, whether somebody seems to have done something."""
         try:
-            status = self.path.stat()
+            status = os.stat(self.path)
         except FileNotFoundError:
             return True
-        return status.st_size != self.end or self._generation_of(self.path) != self.generation
+        return status.st_size != self.end or status.st_ino != self._inode
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Append entries and return once they are on stable storage.
+    def append(self, entries: Sequence[Entry]) -> list[Placed]:
+        """Append entries and return them with their places once they are on stable storage.
 
         Raises `Unavailable`. When it is not known what reached the disk, the journal refuses everything from then on:
         a failed fsync may have dropped the bytes, and only reading the file anew tells.
         """
-        if self._poisoned is not None:
-            raise Unavailable(self._poisoned, code="store_failed")
-        data = b"".join(entry.encode() for entry in entries)
+        if self._refusal is not None:
+            raise Unavailable(self._refusal, code="store_failed")
+        encoded = [entry.encode(self.end) for entry in entries]
         try:
-            self._disk.write_at(self._fd, self.end, data)
+            self._disk.write_at(self._fd, self.end, b"".join(encoded))
         except OSError as error:
             self._undo(error)
             raise Unavailable(f"the journal cannot be written: {error}", code="store_failed") from error
+        self._sync()
+        placed: list[Placed] = []
+        for entry, data in zip(entries, encoded, strict=True):
+            self.end += len(data)
+            placed.append((self.end, entry))
+        return placed
+
+    def mark_applied(self, offset: int) -> None:
+        """Note that every entry up to an offset is in the files, so that other processes need not put it there."""
+        self._disk.write_at(self._fd, 0, HEADER.pack(MAGIC, self.generation, offset))
+
+    def refuse(self, reason: str) -> None:
+        """Refuse every further write until the directory is opened again."""
+        self._refusal = f"{reason}; restart the gateway once the disk is well"
+        self._problems.note(self.path.name, reason)
+
+    def begin_generation(self, touched: Collection[Path]) -> None:
+        """Make the touched files durable and begin an empty journal; every entry is in the files.
+
+        Raises `OSError` when that failed. Unless the journal refuses writes from then on, it goes on as it was.
+        """
         if self._is_durable:
             try:
-                self._disk.sync(self._fd)
-            except OSError as error:
-                self.poison(f"an fsync of the journal failed: {error}")
-                raise Unavailable(f"the journal cannot be made durable: {error}", code="store_failed") from error
-        self.end += len(data)
-
-    def mark_applied(self) -> None:
-        """Note that every entry so far is in the files; read by a process that finds the lock left by a dead one."""
-        self._disk.write_at(self._fd, 0, HEADER.pack(MAGIC, self.generation, self.end))
-
-    def unapplied(self) -> list[Entry]:
-        """Return the entries that a process appended and died before it had applied them."""
-        _, applied = _header(self.path, os.pread(self._fd, HEADER.size, 0))
-        if applied >= self.end:
-            return []
-        return scan(self.path.read_bytes(), applied).entries
-
-    def poison(self, reason: str) -> None:
-        """Refuse every further write until the directory is opened again."""
-        self._poisoned = f"{reason}; restart the gateway once the disk is well"
-
-    def begin_generation(self, touched: Iterable[Path]) -> None:
-        """Make the touched files durable and begin an empty journal; the caller holds the lock."""
-        for path in touched:
-            self._disk.sync_path(path)
-        self._disk.sync_path(self._directory)
+                self._disk.sync_files(touched, self._directory)
+            except OSError as error:  # what is dirty may be lost now: only applying the entries again brings it back
+                self.refuse(f"an fsync of the files failed: {error}")
+                raise
         self._begin(self.generation + 1)
-        self._reopen(self.generation + 1)
+        self._attach()
 
     def close(self) -> None:
         if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+            fd, self._fd, self._inode = self._fd, -1, -1
+            self._disk.close(fd)
 
     def _begin(self, generation: int) -> None:
-        self._disk.replace(self._new_path, HEADER.pack(MAGIC, generation, HEADER.size))
-        self._disk.sync_path(self._new_path)
-        if self.path.exists():
-            self._disk.rename(self.path, self.old_path)
-        self._disk.rename(self._new_path, self.path)
-        self._disk.sync_path(self._directory)
+        """Put an empty journal in the place of the one that is there, which becomes the old one."""
+        self._disk.replace(self._new_path, HEADER.pack(MAGIC, generation, HEADER.size), is_durable=True)
+        try:
+            if self.path.exists():
+                self._disk.rename(self.path, self.old_path)
+            self._disk.rename(self._new_path, self.path)
+            self._disk.sync_path(self._directory)
+        except OSError as error:
+            self.refuse(f"a new journal could not be put in place: {error}")
+            raise
 
-    def _reopen(self, generation: int) -> None:
+    def _attach(self) -> None:
+        """Use the file that is the journal now."""
         self.close()
         self._fd = self._disk.open(self.path)
-        self.generation, self.end = generation, HEADER.size
+        self._inode = os.fstat(self._fd).st_ino
+        head = _header(os.pread(self._fd, HEADER.size, 0))
+        self.generation = head[0] if head is not None else self.generation + 1
+        self.end = HEADER.size
+
+    def _change_generation(self, news: News) -> None:
+        """Read the rest of the generation this process knew, and go over to the one that is there now."""
+        size = os.fstat(self._fd).st_size
+        known, end = self.generation, self.end
+        rest = scan(os.pread(self._fd, max(size - end, 0), end), end)
+        self._attach()
+        news.has_new_generation = True
+        news.settled = rest.entries
+        news.has_gap = self.generation != known + 1
+
+    def _applied(self) -> int:
+        head = _header(os.pread(self._fd, HEADER.size, 0))
+        return head[1] if head is not None else HEADER.size
+
+    def _cut_torn_end(self, end: int, torn: int) -> None:
+        if torn:
+            self._disk.truncate(self._fd, end)
+            self._problems.note(self.path.name, f"ended in {torn} bytes of an unfinished entry; cut off")
+
+    def _sync(self) -> None:
+        if not self._is_durable:
+            return
+        try:
+            self._disk.sync(self._fd)
+        except OSError as error:
+            self._undo(error)
+            self.refuse(f"an fsync of the journal failed: {error}")
+            raise Unavailable(f"the journal cannot be made durable: {error}", code="store_failed") from error
 
     def _undo(self, error: OSError) -> None:
+        """Cut off what was written of a batch, so that neither a restart nor another process takes it for durable."""
         try:
             self._disk.truncate(self._fd, self.end)
         except OSError:
-            self.poison(f"the journal could not be written ({error}) nor cut back")
-
-    def _generation_of(self, path: Path) -> int:
-        try:
-            with open(path, "rb") as file:
-                return _header(path, file.read(HEADER.size))[0]
-        except FileNotFoundError:
-            return 0
+            self.refuse(f"the journal could not be written ({error}) nor cut back")
 
 
-def _header(path: Path, data: bytes) -> tuple[int, int]:
+def _generation_of(path: Path) -> int:
+    try:
+        with open(path, "rb") as file:
+            head = _header(file.read(HEADER.size))
+    except FileNotFoundError:
+        return 0
+    return head[0] if head is not None else 0
+
+
+def _header(data: bytes) -> tuple[int, int] | None:
+    """Return generation and applied offset, or None for bytes that do not begin a journal."""
     if len(data) < HEADER.size or data[:8] != MAGIC:
-        raise Invalid(path.name, "is not a journal of this library; move it away to begin with an empty one")
+        return None
     _, generation, applied = HEADER.unpack_from(data)
     return generation, applied
+
+
+def _is_applied_beyond(head: tuple[int, int] | None, end: int) -> bool:
+    return head is not None and head[1] > end

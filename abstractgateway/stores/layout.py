@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import json
-import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from ..errors import Invalid
 from ..jsonvalue import JsonObject, dumps, loads
 from ..runtime.models import RunState
 from .disk import Disk
+from .problems import Problems
 from .staging import Head
 
-_log = logging.getLogger(__name__)
+OWN_FIELD = "_gateway"
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,35 @@ class Layout:
     def ledger(self, run_id: str) -> Path:
         return self.directory / f"ledger_{run_id}.jsonl"
 
-    def run_ids(self) -> list[str]:
-        """Return the ids of all runs that have a checkpoint."""
-        return [path.name[4:-5] for path in self.directory.glob("run_*.json")]
 
-    def ledger_ids(self) -> list[str]:
-        return [path.name[7:-6] for path in self.directory.glob("ledger_*.jsonl")]
+@dataclass(frozen=True)
+class Listing:
+    """What is in a data directory: run ids, and the sizes of ledger files by run id."""
+
+    run_ids: list[str]
+    ledger_sizes: dict[str, int]
+
+    @staticmethod
+    def of(directory: Path) -> Listing:
+        """Return what is in a directory, having removed what writers left that died half-way."""
+        listing = Listing([], {})
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("run_") and name.endswith(".json"):
+                    listing.run_ids.append(name[4:-5])
+                elif name.startswith("ledger_") and name.endswith(".jsonl"):
+                    listing.ledger_sizes[name[7:-6]] = entry.stat().st_size
+                elif _is_leftover(name):
+                    Path(entry.path).unlink(missing_ok=True)
+        listing.run_ids.sort()
+        return listing
+
+
+def _is_leftover(name: str) -> bool:
+    """Say whether a name is one that `Disk.replace` gives to a file before it is whole."""
+    stem, _, suffix = name.rpartition(".")
+    return suffix == "tmp" and stem.rpartition(".")[2].isdigit()
 
 
 def encode_run(body: bytes, head: FileHead) -> bytes:
@@ -61,7 +86,7 @@ def encode_run(body: bytes, head: FileHead) -> bytes:
         "ledger_hash": head.ledger_hash,
         "ledger_bytes": head.ledger_bytes,
     }
-    return b'%b,\n  "_gateway": %b\n}\n' % (body[:-2], dumps(own))
+    return b'%b,\n  "%b": %b\n}\n' % (body.rstrip()[:-1].rstrip(), OWN_FIELD.encode(), dumps(own))
 
 
 def decode_run(data: bytes) -> tuple[RunState, FileHead | None]:
@@ -72,38 +97,62 @@ def decode_run(data: bytes) -> tuple[RunState, FileHead | None]:
     fields = loads(data, field="run")
     if not isinstance(fields, dict):
         raise Invalid("run", "is not an object")
-    own = fields.get("_gateway")
-    head = FileHead(**own) if isinstance(own, dict) else None
-    return RunState.from_dict(fields), head
+    state = RunState.from_dict(fields)
+    if not isinstance(state.vars, dict):
+        raise Invalid("run", "has no object in 'vars'")
+    return state, _head_of(fields.get(OWN_FIELD))
 
 
-def quarantine(disk: Disk, path: Path, why: str) -> None:
+def _head_of(own: object) -> FileHead | None:
+    """Return the head in a checkpoint's own field, or None for anything else than a head."""
+    if not isinstance(own, dict):
+        return None
+    numbers = [own.get(name) for name in ("revision", "ledger_len", "ledger_bytes")]
+    digest = own.get("ledger_hash")
+    if not all(type(number) is int and number >= 0 for number in numbers) or not isinstance(digest, (str, type(None))):
+        return None
+    return FileHead(own["revision"], own["ledger_len"], digest, own["ledger_bytes"])
+
+
+def quarantine(disk: Disk, problems: Problems, path: Path, why: str) -> None:
     """Move a damaged file aside, where a person can look at it, and say so."""
-    aside = next(
-        candidate
-        for number in range(1, 1000)
-        if not (candidate := path.with_name(f"{path.name}.damaged-{number}")).exists()
-    )
-    disk.rename(path, aside)
-    _log.warning("%s is damaged (%s); kept as %s", path.name, why, aside.name)
+    aside = _aside(path)
+    try:
+        disk.rename(path, aside)
+    except OSError as error:
+        problems.note(path.name, f"{why}; left where it is: {error}")
+        return
+    problems.note(path.name, f"{why}; kept as {aside.name}")
 
 
-def repaired_lines(disk: Disk, path: Path) -> list[bytes]:
+def keep_damaged(disk: Disk, path: Path, data: bytes) -> str:
+    """Keep a copy of a damaged file beside it and return its name."""
+    aside = _aside(path)
+    disk.replace(aside, data, is_durable=True)
+    return aside.name
+
+
+def _aside(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in count(1))
+    return next(candidate for candidate in names if not candidate.exists())
+
+
+def repaired_lines(disk: Disk, problems: Problems, path: Path) -> list[bytes]:
     """Return the whole lines of a JSONL file, each one object; a file with anything else is put right.
 
     Objects glued on one line are separated, as AbstractRuntime reads them; a torn end and foreign lines are left out.
-    The file as it was is kept beside it.
+    The file as it was is kept beside it. Raises `OSError`.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
     lines = [line for raw in data.split(b"\n") if raw.strip() for line in _objects(raw)]
-    good = b"".join(line + b"\n" for line in lines)
+    good = b"".join([line + b"\n" for line in lines])
     if good != data:
-        quarantine(disk, path, "torn or foreign lines")
-        disk.replace(path, good)
-        disk.sync_path(path)
+        aside = keep_damaged(disk, path, data)
+        disk.replace(path, good, is_durable=True)
+        problems.note(path.name, f"had torn, glued or foreign lines; {len(lines)} lines were kept, the rest is {aside}")
     return lines
 
 
@@ -114,7 +163,7 @@ def _objects(raw: bytes) -> Iterator[bytes]:
     except UnicodeDecodeError:
         return
     decoder = json.JSONDecoder()
-    at = 0
+    at = len(text) - len(text.lstrip())
     while at < len(text):
         try:
             value, end = decoder.raw_decode(text, at)
@@ -125,10 +174,16 @@ def _objects(raw: bytes) -> Iterator[bytes]:
         at = end + len(text[end:]) - len(text[end:].lstrip())
 
 
-def read_object(path: Path) -> JsonObject:
+def read_object(problems: Problems, path: Path) -> JsonObject:
     """Return the object in a small JSON file; an empty one when it is missing or damaged."""
     try:
         value = loads(path.read_bytes(), field=path.name)
-    except (FileNotFoundError, Invalid):
+    except FileNotFoundError:
         return {}
-    return value if isinstance(value, dict) else {}
+    except (Invalid, OSError) as error:
+        problems.note(path.name, f"cannot be read: {error}")
+        return {}
+    if not isinstance(value, dict):
+        problems.note(path.name, "is not an object")
+        return {}
+    return value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from pathlib import Path
+from typing import BinaryIO
 
+from ..errors import Unavailable
 from .layout import Layout
 
 STRIDE = 64
@@ -51,38 +52,52 @@ class LedgerIndex:
                 offsets.extend(lines)
 
     def read(self, run_id: str, first: int, last: int, size: int) -> list[bytes]:
-        """Return the records from number `first` (from 0) to before `last`; `size` is the good part of the file."""
+        """Return the records from number `first` (from 0) to before `last`; `size` is the good part of the file.
+
+        Raises `Unavailable` when the file has not as many.
+        """
         if first >= last:
             return []
         path = self._layout.ledger(run_id)
-        with self._lock:
-            offsets = self._known(run_id, path, size)
-            mark = first // STRIDE
-            beyond = -(-last // STRIDE)
-            start = offsets.marks[mark]
-            end = offsets.marks[beyond] if beyond < len(offsets.marks) else size
-        with open(path, "rb") as file:
-            file.seek(start)
-            lines = file.read(end - start).split(b"\n")
-        skipped = first - mark * STRIDE
-        return lines[skipped : skipped + last - first]
-
-    def _known(self, run_id: str, path: Path, size: int) -> _Offsets:
-        offsets = self._runs.get(run_id)
-        if offsets is None:
-            offsets = self._keep(run_id, _Offsets())
-        else:
-            self._runs.move_to_end(run_id)
-        if offsets.size < size:
+        try:
             with open(path, "rb") as file:
-                file.seek(offsets.size)
-                while offsets.size < size:
-                    before = offsets.size
-                    offsets.extend(file.read(min(_CHUNK, size - before)))
-                    if offsets.size == before:
-                        offsets.extend(file.read(size - before))
-                    file.seek(offsets.size)
-        return offsets
+                start, end = self._extent(run_id, file, first, last, size)
+                file.seek(start)
+                data = file.read(end - start)
+        except FileNotFoundError:
+            data = b""
+        skipped = first % STRIDE
+        lines = data.split(b"\n")[:-1][skipped : skipped + last - first]
+        if len(lines) < last - first:
+            raise Unavailable(
+                f"the ledger of run {run_id!r} is damaged: {path.name!r} has not the {last} records it should have",
+                code="ledger_damaged",
+            )
+        return lines
+
+    def forget(self) -> None:
+        """Forget every offset: the files may have been put right."""
+        with self._lock:
+            self._runs.clear()
+
+    def _extent(self, run_id: str, file: BinaryIO, first: int, last: int, size: int) -> tuple[int, int]:
+        """Return from where to where to read for some records, which are in the file's first `size` bytes."""
+        with self._lock:
+            offsets = self._runs.get(run_id) or self._keep(run_id, _Offsets())
+            self._runs.move_to_end(run_id)
+            while offsets.size < size:
+                before = offsets.size
+                file.seek(before)
+                offsets.extend(file.read(min(_CHUNK, size - before)))
+                if offsets.size == before:  # one record is longer than a chunk, or the file ends here
+                    file.seek(before)
+                    offsets.extend(file.read(size - before))
+                if offsets.size == before:
+                    break
+            mark, beyond = first // STRIDE, -(-last // STRIDE)
+            start = offsets.marks[mark] if mark < len(offsets.marks) else size
+            end = offsets.marks[beyond] if beyond < len(offsets.marks) else size
+            return start, min(end, size)
 
     def _keep(self, run_id: str, offsets: _Offsets) -> _Offsets:
         self._runs[run_id] = offsets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ..errors import GatewayError, Invalid
 from ..jsonvalue import loads
@@ -22,7 +23,9 @@ from .base import (
     RunRow,
     StoredRun,
 )
+from .checks import check_commit
 from .feed import Feed
+from .problems import Problems
 from .queries import CommandQueries, LedgerQueries, RunQueries
 from .staging import Admitted, Head, Staging, after_write
 from .tables import Inbox, RunTable
@@ -38,6 +41,7 @@ class MemoryStores:
         self.bodies: dict[str, bytes] = {}
         self.records: dict[str, list[bytes]] = {}
         self.heads: dict[str, Head] = {}
+        self.problems = Problems()
         self._epoch = 0
         self._feed = Feed()
         self.runs = InMemoryRunStore(self)
@@ -46,13 +50,19 @@ class MemoryStores:
         self.artifacts = InMemoryArtifactStore()
 
     def commit(self, commit: Commit) -> CommitReceipt:
+        check_commit(commit)
         with self.lock:
             staging = Staging(
-                head_of=self.head, seq_of=self.inbox.seq_of, last_seq=self.inbox.last_seq, epoch=self._epoch
+                head_of=self.head,
+                seq_of=self.inbox.seq_of,
+                waiting_on=self.table.waiting_on,
+                last_seq=self.inbox.last_seq,
+                epoch=self._epoch,
             )
             admitted = staging.admit(commit)
-            self._feed.notify(self._apply(admitted))
-            return admitted.receipt
+            self._feed.post(self._apply(admitted))
+        self._feed.deliver()
+        return admitted.receipt
 
     def submit(self, commit: Commit, done: Done) -> None:
         try:
@@ -83,7 +93,11 @@ class MemoryStores:
             self.records.setdefault(write.run_id, []).extend(write.records)
             if write.state is not None:
                 self.bodies[write.run_id] = write.body
-                row = RunRow.of(write.state, revision=head.revision, ledger_len=head.ledger_len)
+                row: RunRow | None = RunRow.of(write.state, revision=head.revision, ledger_len=head.ledger_len)
+            else:
+                row = self.table.get(write.run_id)
+                row = replace(row, ledger_len=head.ledger_len) if row is not None else None
+            if row is not None:
                 self.table.put(row)
                 rows.append(row)
         if admitted.command is not None:
@@ -153,7 +167,7 @@ class InMemoryLedgerStore(LedgerQueries["MemoryStores"]):
         start = max(after, 0)
         with self.stores.lock:
             records = self.stores.records.get(run_id, [])[start : start + max(limit, 0)]
-        return LedgerPage(records, after + len(records))
+        return LedgerPage(records, start + len(records))
 
 
 class InMemoryCommandStore(CommandQueries["MemoryStores"]):

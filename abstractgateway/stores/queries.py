@@ -13,6 +13,7 @@ from ..runtime.commit import ANY_REVISION, Commit, RunWrite
 from ..runtime.draft import encode_state
 from ..runtime.models import RunState, RunStatus, StepRecord, WaitReason
 from .base import CommandAppendResult, CommandRecord, RunQuery, RunRow, RunStore, Stores
+from .checks import complete_command
 from .staging import Head
 
 Records = list[JsonObject]
@@ -57,7 +58,7 @@ class RunQueries(Generic[Backend]):
         query = RunQuery(statuses=(RunStatus.WAITING,), wait_reason=WaitReason.UNTIL, limit=None)
         due = [row for row in self.stores.runs.find(query) if row.wait_due is not None and row.wait_due <= now]
         due.sort(key=lambda row: row.wait_due or 0.0)
-        return _states(self.stores.runs, due[:limit])
+        return _states(self.stores.runs, due[: max(limit, 0)])
 
     def list_children(self, *, parent_run_id: str, status: RunStatus | None = None) -> list[RunState]:
         """Return the runs whose parent is this run, oldest first."""
@@ -109,7 +110,7 @@ class LedgerQueries(Generic[Backend]):
 
     def read_record(self: Any, run_id: str, cursor: int) -> JsonObject | None:
         """Return the record at a cursor (from 1), or None when there is none."""
-        records = self.read(run_id, cursor - 1, 1).records
+        records = self.read(run_id, cursor - 1, 1).records if cursor > 0 else ()
         if not records:
             return None
         found: JsonObject = loads(records[0], field="record")
@@ -132,8 +133,12 @@ class CommandQueries(Generic[Backend]):
     stores: Backend
 
     def append(self, command: CommandRecord) -> CommandAppendResult:
-        """Store a command durably; a repeated `command_id` changes nothing."""
-        receipt = self.stores.commit(Commit(command=command)).command
+        """Store a command durably; a repeated `command_id` changes nothing.
+
+        A blank id or time is filled in. Raises `Invalid` for a command without run or type, or with another payload
+        than a JSON object.
+        """
+        receipt = self.stores.commit(Commit(command=complete_command(command))).command
         assert receipt is not None
         return receipt
 

@@ -1,18 +1,37 @@
 """The SQL of the SQLite stores.
 
-The tables and their columns are AbstractRuntime's, so that its databases open here and ours open there; the columns
-after the blank line of each table are this library's. `touched` numbers the commits, so that another process can ask
-for what has changed since it last looked.
+The tables and their columns are AbstractRuntime's, so that its databases open here and ours open there; the columns in
+`OWN_COLUMNS` are this library's. `touched` numbers the writes of runs, so that another process can ask for what has
+changed since it last looked. `updated_s` is `updated_at` as seconds since the epoch, because texts with other offsets
+do not sort by time. `seen_at` is `updated_at` as this library last wrote or read it: where the two differ, somebody
+else wrote the row. In the same way `last_hash` is the ledger's head only while `hashed_seq` is `last_seq`.
 """
 
 from __future__ import annotations
 
 SCHEMA_VERSION = 1
 
+OWN_COLUMNS = (
+    ("runs", "wait_key", "TEXT"),
+    ("runs", "wait_due", "REAL"),
+    ("runs", "revision", "INTEGER NOT NULL DEFAULT 1"),
+    ("runs", "touched", "INTEGER NOT NULL DEFAULT 0"),
+    ("runs", "updated_s", "REAL"),
+    ("runs", "seen_at", "TEXT"),
+    ("ledger_heads", "last_hash", "TEXT"),
+    ("ledger_heads", "hashed_seq", "INTEGER"),
+    ("commands", "outcome", "TEXT"),
+    ("commands", "outcome_reason", "TEXT"),
+    ("commands", "outcome_at", "TEXT"),
+)
+
+# The large column comes last: SQLite reads the columns before it without following its overflow pages.
 TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, status TEXT NOT NULL, wait_reason TEXT, wait_until TEXT,
-    parent_run_id TEXT, actor_id TEXT, session_id TEXT, created_at TEXT, updated_at TEXT, run_json TEXT NOT NULL
+    parent_run_id TEXT, actor_id TEXT, session_id TEXT, created_at TEXT, updated_at TEXT,
+    wait_key TEXT, wait_due REAL, revision INTEGER NOT NULL DEFAULT 1, touched INTEGER NOT NULL DEFAULT 0,
+    updated_s REAL, seen_at TEXT, run_json TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS wait_index (
     run_id TEXT PRIMARY KEY, next_due_iso TEXT NOT NULL, updated_at_iso TEXT NOT NULL, status TEXT
@@ -20,10 +39,12 @@ CREATE TABLE IF NOT EXISTS wait_index (
 CREATE TABLE IF NOT EXISTS ledger (
     run_id TEXT NOT NULL, seq INTEGER NOT NULL, record_json TEXT NOT NULL, PRIMARY KEY (run_id, seq)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ledger_heads (run_id TEXT PRIMARY KEY, last_seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger_heads (
+    run_id TEXT PRIMARY KEY, last_seq INTEGER NOT NULL, last_hash TEXT, hashed_seq INTEGER
+);
 CREATE TABLE IF NOT EXISTS commands (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, command_id TEXT NOT NULL UNIQUE, run_id TEXT NOT NULL, type TEXT NOT NULL,
-    payload_json TEXT NOT NULL, ts TEXT NOT NULL, client_id TEXT
+    payload_json TEXT NOT NULL, ts TEXT NOT NULL, client_id TEXT, outcome TEXT, outcome_reason TEXT, outcome_at TEXT
 );
 CREATE TABLE IF NOT EXISTS command_cursors (
     consumer_id TEXT PRIMARY KEY, cursor INTEGER NOT NULL, updated_at TEXT NOT NULL
@@ -31,31 +52,26 @@ CREATE TABLE IF NOT EXISTS command_cursors (
 CREATE TABLE IF NOT EXISTS gateway_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-ADDED_COLUMNS = (
-    ("runs", "wait_key", "TEXT"),
-    ("runs", "wait_due", "REAL"),
-    ("runs", "revision", "INTEGER NOT NULL DEFAULT 1"),
-    ("runs", "touched", "INTEGER NOT NULL DEFAULT 0"),
-    ("ledger_heads", "last_hash", "TEXT"),
-    ("commands", "outcome", "TEXT"),
-    ("commands", "outcome_reason", "TEXT"),
-    ("commands", "outcome_at", "TEXT"),
-)
-
 INDICES = """
-CREATE INDEX IF NOT EXISTS idx_runs_status_updated ON runs (status, updated_at DESC);
-CREATE INDEX IF NOT EXISTS idx_runs_workflow_updated ON runs (workflow_id, updated_at DESC);
-CREATE INDEX IF NOT EXISTS idx_runs_session_updated ON runs (session_id, updated_at DESC);
-CREATE INDEX IF NOT EXISTS idx_runs_updated ON runs (updated_at DESC);
 CREATE INDEX IF NOT EXISTS idx_runs_parent ON runs (parent_run_id);
-CREATE INDEX IF NOT EXISTS idx_runs_wait_key ON runs (wait_key) WHERE wait_key IS NOT NULL;
-CREATE INDEX IF NOT EXISTS idx_runs_wait_due ON runs (wait_due) WHERE wait_due IS NOT NULL;
-CREATE INDEX IF NOT EXISTS idx_runs_touched ON runs (touched);
+CREATE INDEX IF NOT EXISTS idx_own_updated ON runs (updated_s);
+CREATE INDEX IF NOT EXISTS idx_own_status ON runs (status, updated_s);
+CREATE INDEX IF NOT EXISTS idx_own_workflow ON runs (workflow_id, updated_s);
+CREATE INDEX IF NOT EXISTS idx_own_session ON runs (session_id, updated_s) WHERE session_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_own_timers ON runs (status, updated_s) WHERE wait_reason = 'until';
+CREATE INDEX IF NOT EXISTS idx_own_wait_key ON runs (wait_key) WHERE wait_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_own_touched ON runs (touched);
+CREATE INDEX IF NOT EXISTS idx_own_foreign ON runs (run_id) WHERE seen_at IS NOT updated_at;
 CREATE INDEX IF NOT EXISTS idx_commands_run_id ON commands (run_id);
 """
 
-BACKFILL = """
-INSERT OR IGNORE INTO ledger_heads (run_id, last_seq) SELECT run_id, MAX(seq) FROM ledger GROUP BY run_id;
+MISSING_HEADS = """
+INSERT OR IGNORE INTO ledger_heads (run_id, last_seq) SELECT run_id, MAX(seq) FROM ledger GROUP BY run_id
+"""
+FOREIGN_RUNS = "SELECT run_id, run_json, revision, seen_at FROM runs WHERE seen_at IS NOT updated_at"
+ADOPT_RUN = """
+UPDATE runs SET wait_key = ?, wait_due = ?, updated_s = ?, revision = ?, touched = ?, seen_at = updated_at
+WHERE run_id = ?
 """
 
 ROW_COLUMNS = (
@@ -63,44 +79,52 @@ ROW_COLUMNS = (
     "created_at, updated_at, revision, COALESCE(last_seq, 0)"
 )
 FROM_RUNS = "FROM runs LEFT JOIN ledger_heads ON ledger_heads.run_id = runs.run_id"
+LATEST_FIRST = "ORDER BY updated_s DESC, touched DESC"
 
-OPEN_RUN = f"SELECT run_json, revision, COALESCE(last_seq, 0), last_hash {FROM_RUNS} WHERE runs.run_id = ?"
+OPEN_RUN = f"SELECT run_json, revision, COALESCE(last_seq, 0), last_hash, hashed_seq {FROM_RUNS} WHERE runs.run_id = ?"
 ROW_OF_RUN = f"SELECT {ROW_COLUMNS} {FROM_RUNS} WHERE runs.run_id = ?"
 TOUCHED_SINCE = f"SELECT touched, {ROW_COLUMNS} {FROM_RUNS} WHERE touched > ? ORDER BY touched"
 LAST_TOUCHED = "SELECT COALESCE(MAX(touched), 0) FROM runs"
+CHILDREN = "SELECT run_id, created_at FROM runs WHERE parent_run_id = ? ORDER BY created_at, run_id"
+
+WAITING_ON = "SELECT run_id FROM runs WHERE wait_key = ?"
 
 INSERT_RUN = """
-INSERT OR IGNORE INTO runs (workflow_id, status, wait_reason, wait_until, wait_key, wait_due, parent_run_id, actor_id,
-    session_id, updated_at, run_json, touched, created_at, revision, run_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
+INSERT INTO runs (workflow_id, status, wait_reason, wait_until, wait_key, wait_due, parent_run_id, actor_id,
+    session_id, updated_at, updated_s, seen_at, run_json, touched, revision, created_at, run_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 UPDATE_RUN = """
 UPDATE runs SET workflow_id = ?, status = ?, wait_reason = ?, wait_until = ?, wait_key = ?, wait_due = ?,
-    parent_run_id = ?, actor_id = ?, session_id = ?, updated_at = ?, run_json = ?, touched = ?, revision = revision + 1
-WHERE run_id = ? AND revision = ?
+    parent_run_id = ?, actor_id = ?, session_id = ?, updated_at = ?, updated_s = ?, seen_at = ?, run_json = ?,
+    touched = ?, revision = ?
+WHERE run_id = ?
 """
 TOUCH_RUN = "UPDATE runs SET touched = ? WHERE run_id = ?"
 SET_TIMER = "INSERT OR REPLACE INTO wait_index VALUES (?, ?, ?, 'waiting_until')"
 CLEAR_TIMER = "DELETE FROM wait_index WHERE run_id = ?"
 
-INSERT_HEAD = "INSERT OR IGNORE INTO ledger_heads (run_id, last_seq, last_hash) VALUES (?, ?, ?)"
-MOVE_HEAD = "UPDATE ledger_heads SET last_seq = ?, last_hash = ? WHERE run_id = ? AND last_seq = ?"
+SET_HEAD = "INSERT OR REPLACE INTO ledger_heads (run_id, last_seq, last_hash, hashed_seq) VALUES (?, ?, ?, ?)"
 HEAD_OF_RUN = (
-    "SELECT COALESCE((SELECT revision FROM runs WHERE run_id = :id), 0), "
-    "COALESCE((SELECT last_seq FROM ledger_heads WHERE run_id = :id), 0), "
-    "(SELECT last_hash FROM ledger_heads WHERE run_id = :id)"
+    "SELECT COALESCE((SELECT revision FROM runs WHERE run_id = :id), 0), COALESCE(MAX(last_seq), 0), "
+    "MAX(last_hash), MAX(hashed_seq) FROM ledger_heads WHERE run_id = :id"
 )
 INSERT_RECORD = "INSERT INTO ledger (run_id, seq, record_json) VALUES (?, ?, ?)"
-READ_RECORDS = "SELECT CAST(record_json AS BLOB) FROM ledger WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
+READ_RECORDS = (
+    "SELECT CAST(record_json AS BLOB) FROM ledger WHERE run_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
+LENGTH_OF_LEDGER = "SELECT last_seq FROM ledger_heads WHERE run_id = ?"
 
 INSERT_COMMAND = """
-INSERT OR IGNORE INTO commands (command_id, run_id, type, payload_json, ts, client_id) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO commands (seq, command_id, run_id, type, payload_json, ts, client_id) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 SEQ_OF_COMMAND = "SELECT seq FROM commands WHERE command_id = ?"
 COMMAND_COLUMNS = "command_id, run_id, type, payload_json, ts, client_id, seq"
 COMMANDS_AFTER = f"SELECT {COMMAND_COLUMNS} FROM commands WHERE seq > ? ORDER BY seq LIMIT ?"
 COMMAND_BY_ID = f"SELECT {COMMAND_COLUMNS} FROM commands WHERE command_id = ?"
-LAST_COMMAND = "SELECT COALESCE(MAX(seq), 0) FROM commands"
+LAST_COMMAND = (
+    "SELECT MAX(COALESCE((SELECT MAX(seq) FROM commands), 0), COALESCE((SELECT MAX(cursor) FROM command_cursors), 0))"
+)
 SET_OUTCOME = "UPDATE commands SET outcome = ?, outcome_reason = ?, outcome_at = ? WHERE seq = ?"
 OUTCOME_OF_COMMAND = "SELECT seq, command_id, outcome, outcome_reason, outcome_at FROM commands WHERE command_id = ?"
 MOVE_CURSOR = """

@@ -6,10 +6,12 @@ them: so a batch is admitted against a `Staging` on top of what is durable, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ..errors import LeaseLost, StaleWrite
+from ..runtime.commit import NO_PREMISES, Premises
+from ..runtime.models import RunState, RunStatus
 from .base import (
     ANY_REVISION,
     CommandAppendResult,
@@ -48,28 +50,44 @@ class Staging:
         *,
         head_of: Callable[[str], Head],
         seq_of: Callable[[str], int | None],
+        waiting_on: Callable[[Iterable[str]], list[str]],
         last_seq: int,
         epoch: int,
     ) -> None:
         self._head_of = head_of
+        self._waiting_on = waiting_on
         self._seq_of = seq_of
         self._last_seq = last_seq
         self._epoch = epoch
         self._heads: dict[str, Head] = {}
         self._seqs: dict[str, int] = {}
+        self._wait_keys: dict[str, str | None] = {}
 
     def admit(self, commit: Commit) -> Admitted:
         """Return what the commit would write. Raises `LeaseLost` or `StaleWrite`, and then has changed nothing."""
         if commit.epoch is not None and commit.epoch != self._epoch:
             raise LeaseLost(f"lease epoch {commit.epoch} is over; epoch {self._epoch} has been claimed since")
+        if commit.premises is not NO_PREMISES:
+            self._check(commit.premises)
         writes = tuple(self._resolve(write) for write in commit.runs)
         for write in writes:
             self._heads[write.run_id] = after_write(write)
+            if write.state is not None:
+                self._wait_keys[write.run_id] = wait_key_of(write.state)
         command, receipt = self._accept(commit.command)
         return Admitted(writes, command, commit.outcome, CommitReceipt(command=receipt))
 
     def _head(self, run_id: str) -> Head:
         return self._heads.get(run_id) or self._head_of(run_id)
+
+    def _check(self, premises: Premises) -> None:
+        for run_id, seen in premises.revisions:
+            if self._head(run_id).revision != seen:
+                raise StaleWrite(f"run {run_id!r} is not at revision {seen} any more; load it again")
+        for wait_keys, run_ids in premises.waiters:
+            others = {run_id for run_id in self._waiting_on(wait_keys) if run_id not in self._wait_keys}
+            if others | {run_id for run_id, key in self._wait_keys.items() if key in wait_keys} != run_ids:
+                raise StaleWrite(f"others wait on {wait_keys[0]!r} now; look again")
 
     def _resolve(self, write: RunWrite) -> RunWrite:
         head = self._head(write.run_id)
@@ -94,6 +112,12 @@ class Staging:
         self._seqs[command.command_id] = self._last_seq
         receipt = CommandAppendResult(accepted=True, duplicate=False, seq=self._last_seq)
         return replace(command, seq=self._last_seq), receipt
+
+
+def wait_key_of(state: RunState) -> str | None:
+    """Return what a run waits on, as the indices have it."""
+    waits = state.status is RunStatus.WAITING and state.waiting is not None
+    return state.waiting.wait_key if waits and state.waiting is not None else None
 
 
 def after_write(write: RunWrite) -> Head:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .clock import ManualClock
+from .disk import FaultyDisk, PowerLoss
 from .harness import GatewayHarness, RunOutcome
 from .model import ScriptedModel
 
-__all__ = ["GatewayHarness", "ManualClock", "RunOutcome", "ScriptedModel"]
+__all__ = ["FaultyDisk", "GatewayHarness", "ManualClock", "PowerLoss", "RunOutcome", "ScriptedModel"]

@@ -5,6 +5,7 @@ A compiled flow never changes and is shared by all its runs; everything that cha
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,30 +14,51 @@ from ..runtime.models import NodeHandler, WorkflowSpec
 from .agent import agent_workflow
 from .evaluation import InputCompiler
 from .flow import EXEC_OUT, EXECUTION, Flow, Node, parse_flow, raise_problems
-from .graph import Graph, Problem, build_graph, find_cycle
+from .graph import Graph, Problem, build_graph, data_order, find_cycle
 from .handlers import action_handler, ask_handler, pure_handler, with_output_keys
-from .node import Action, Ask, Control, Pure, Site
+from .node import Action, Ask, Control, NodeType, Pure, Site
 from .nodes.agents import agent_workflow_id
-from .nodes.registry import REGISTRY, is_pure_without_pins
+from .nodes.listeners import LISTENER, listener_workflow_id
+from .nodes.registry import REGISTRY, is_pure_without_pins, library
+from .nodes.subflow import referenced_flow
+from .sandbox import CodeRunner
 from .values import split_path
+
+_WRITABLE = frozenset({"_limits"})
+"""Drawn flows set their own limits with an `outputKey`, as in `_limits.max_iterations`."""
 
 _BRANCH_HANDLES = frozenset({"true", "false"})
 
 
 @dataclass(frozen=True)
 class CompiledFlow:
-    """What a document became: its workflow, those that belong to it, and what its author may want to know."""
+    """What a document became: its workflow, those that belong to it, and what its author may want to know.
+
+    `listeners` are started with each run of the workflow; `derived` are started by nodes.
+    """
 
     workflow: WorkflowSpec
     derived: tuple[WorkflowSpec, ...] = ()
+    listeners: tuple[WorkflowSpec, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def all_workflows(self) -> tuple[WorkflowSpec, ...]:
+        return (self.workflow, *self.derived, *self.listeners)
 
-def compile_flow(document: Any, *, workflow_id: str | None = None) -> CompiledFlow:
+
+def compile_flow(
+    document: Any,
+    *,
+    workflow_id: str | None = None,
+    code_runner: CodeRunner | None = None,
+    known_flows: Collection[str] | None = None,
+) -> CompiledFlow:
     """Return the workflow of a VisualFlow document, under `workflow_id` or the document's own id.
 
-    `derived` holds one agent loop per agent node. Raises `Invalid("flow", …)` listing every problem at once, each with
-    the node it is about.
+    `derived` holds one agent loop per agent node. `code_runner` executes the code nodes; without one it is a pool that
+    the whole program shares. With `known_flows` a reference to any other flow gives a warning. Raises
+    `Invalid("flow", …)` listing every problem at once, each with the node it is about.
     """
     flow = parse_flow(document, flow_id=workflow_id)
     graph = build_graph(flow, is_pure_without_pins)
@@ -44,47 +66,77 @@ def compile_flow(document: Any, *, workflow_id: str | None = None) -> CompiledFl
     if entry is None:
         raise Invalid("flow", "there is no execution node to start at", code="flow_invalid")
     reachable = graph.reachable(entry)
-    known = (node for node in flow.nodes.values() if node.type in REGISTRY)
-    problems = [*graph.problems, *(problem for node in known for problem in _node_problems(node, graph))]
-    raise_problems(
-        [*_unknown_types(flow), *_texts(problems, reachable, is_reached=True), *_cycle_problem(graph, reachable)]
-    )
-    compiled = _compile(graph, entry, reachable, workflow_id or flow.id)
-    harmless = (*_unreachable(graph, reachable), *_never_run(graph), *_texts(problems, reachable, is_reached=False))
-    return replace(compiled, warnings=(*flow.warnings, *graph.warnings, *harmless))
+    listening = _listening(graph, reachable)
+    executed = list(dict.fromkeys([*reachable, *(item for node_id in listening for item in graph.reachable(node_id))]))
+    ring = find_cycle(graph, executed)
+    used = {*executed, *(() if ring else _values_of(graph, executed))}
+    problems = _problems(graph)
+    raise_problems([*_unknown_types(flow), *_texts(problems, used, is_used=True), *_cycle_text(ring)])
+    compiled = _compile(_Plan(graph, library(code_runner), workflow_id or flow.id, entry, executed, listening))
+    harmless = (*_unreachable(graph, executed), *_never_run(graph), *_texts(problems, used, is_used=False))
+    advice = (*_advice(graph, used), *_unknown_flows(graph, used, known_flows))
+    return replace(compiled, warnings=(*flow.warnings, *graph.warnings, *harmless, *advice))
 
 
-def _texts(problems: list[Problem], reachable: list[str], *, is_reached: bool) -> list[str]:
-    known = set(reachable)
-    return [problem.text for problem in problems if (problem.node in known) == is_reached]
+def _listening(graph: Graph, reachable: list[str]) -> list[str]:
+    """Return the nodes that begin chains of their own: they run beside the flow, not in it."""
+    nodes = graph.flow.nodes.values()
+    return [node.id for node in nodes if node.type == LISTENER and node.id in graph.execution.difference(reachable)]
 
 
-def _cycle_problem(graph: Graph, reachable: list[str]) -> list[str]:
-    ring = find_cycle(graph, reachable)
+def _values_of(graph: Graph, executed: list[str]) -> list[str]:
+    return data_order(graph, [source.node for node_id in executed for source in graph.dependencies(node_id)])
+
+
+def _problems(graph: Graph) -> list[Problem]:
+    known = (node for node in graph.flow.nodes.values() if node.type in REGISTRY)
+    return [*graph.problems, *(problem for node in known for problem in _node_problems(node, graph))]
+
+
+def _texts(problems: list[Problem], used: Collection[str], *, is_used: bool) -> list[str]:
+    return [problem.text for problem in problems if (problem.node in used) == is_used]
+
+
+def _cycle_text(ring: list[str]) -> list[str]:
     return ["the values of " + " and ".join(map(repr, ring)) + " depend on each other"] if ring else []
 
 
-def _compile(graph: Graph, entry: str, reachable: list[str], workflow_id: str) -> CompiledFlow:
-    flow = graph.flow
-    compiler = InputCompiler(graph, REGISTRY)
-    handlers = {node_id: _handler(flow.nodes[node_id], graph, compiler, workflow_id) for node_id in reachable}
-    keyed = [flow.nodes[node_id] for node_id in reachable if flow.nodes[node_id].data.get("outputKey")]
-    agents = [node_id for node_id in reachable if flow.nodes[node_id].type == "agent"]
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be made of a graph: which nodes are executed, and which of them begin a workflow."""
+
+    graph: Graph
+    types: Mapping[str, NodeType]
+    workflow_id: str
+    entry: str
+    executed: list[str]
+    listening: list[str]
+
+
+def _compile(plan: _Plan) -> CompiledFlow:
+    workflow_id, nodes = plan.workflow_id, plan.graph.flow.nodes
+    compiler = InputCompiler(plan.graph, plan.types)
+    made = {item: _handler(nodes[item], plan, compiler) for item in plan.executed}
+    handlers = with_output_keys(made, [nodes[item] for item in plan.executed if nodes[item].data.get("outputKey")])
+    agents = [item for item in plan.executed if nodes[item].type == "agent"]
     return CompiledFlow(
-        workflow=WorkflowSpec(workflow_id, entry, with_output_keys(handlers, keyed)),
-        derived=tuple(agent_workflow(agent_workflow_id(workflow_id, node_id)) for node_id in agents),
+        workflow=WorkflowSpec(workflow_id, plan.entry, handlers),
+        derived=tuple(agent_workflow(agent_workflow_id(workflow_id, item)) for item in agents),
+        listeners=tuple(
+            WorkflowSpec(listener_workflow_id(workflow_id, item), item, handlers) for item in plan.listening
+        ),
     )
 
 
-def _handler(node: Node, graph: Graph, compiler: InputCompiler, workflow_id: str) -> NodeHandler:
+def _handler(node: Node, plan: _Plan, compiler: InputCompiler) -> NodeHandler:
     site = Site(
         node=node,
-        workflow_id=workflow_id,
+        workflow_id=plan.workflow_id,
         resolve=compiler.inputs_of(node),
-        targets=graph.targets.get(node.id, {}),
-        wired_outputs=graph.wired_outputs.get(node.id, frozenset()),
+        targets=plan.graph.targets.get(node.id, {}),
+        wired_outputs=plan.graph.wired_outputs.get(node.id, frozenset()),
     )
-    run = REGISTRY[node.type].run
+    run = plan.types[node.type].run
     if isinstance(run, Action):
         return action_handler(site, run)
     if isinstance(run, Pure):
@@ -112,7 +164,8 @@ def _node_problems(node: Node, graph: Graph) -> list[Problem]:
 def _reserved_key(node: Node) -> str | None:
     key = node.data.get("outputKey")
     segments = split_path(key.strip(), brackets=False) if isinstance(key, str) else []
-    return str(key) if segments and segments[0].startswith("_") else None
+    is_reserved = bool(segments) and segments[0].startswith("_") and segments[0] not in _WRITABLE
+    return str(key) if is_reserved else None
 
 
 def _handle_problems(node: Node, graph: Graph) -> list[str]:
@@ -141,6 +194,23 @@ def _is_case(handle: str) -> bool:
 def _unreachable(graph: Graph, reachable: list[str]) -> list[str]:
     lost = [node_id for node_id in graph.flow.nodes if node_id in graph.execution and node_id not in reachable]
     return [f"node {node_id!r} ({graph.flow.nodes[node_id].type}) is never reached" for node_id in lost]
+
+
+def _advice(graph: Graph, used: Collection[str]) -> list[str]:
+    nodes = [(node, REGISTRY[node.type].advise) for node in graph.flow.nodes.values() if node.id in used]
+    found = [(node, advise(node)) for node, advise in nodes if advise is not None]
+    return [f"node {node.id!r} ({node.type}) {text}" for node, text in found if text]
+
+
+def _unknown_flows(graph: Graph, used: Collection[str], known: Collection[str] | None) -> list[str]:
+    if known is None:
+        return []
+    nodes = [node for node in graph.flow.nodes.values() if node.type == "subflow" and node.id in used]
+    return [
+        f"node {node.id!r} (subflow) names the flow {flow_id!r}, which is not here"
+        for node in nodes
+        if (flow_id := referenced_flow(node)) is not None and flow_id not in known
+    ]
 
 
 def _never_run(graph: Graph) -> list[str]:

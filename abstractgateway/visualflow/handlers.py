@@ -10,7 +10,7 @@ from ..jsonvalue import JsonObject
 from ..runtime.context import StepContext
 from ..runtime.models import Effect, NodeHandler, RunState, StepPlan
 from .flow import EXEC_OUT, Node
-from .node import Action, Ask, Pure, Site, continue_at
+from .node import Action, Ask, Deferred, Pure, Site, continue_at
 from .nodes.registry import REGISTRY
 from .state import Step, result_path, set_exec_handle
 from .values import as_object, split_path, write_path
@@ -18,14 +18,16 @@ from .values import as_object, split_path, write_path
 
 def action_handler(site: Site, action: Action) -> NodeHandler:
     """Return the step of a node that computes an output when execution comes by."""
-    node_id, evaluate, resolve = site.node.id, action.build(site.node), site.resolve
+    node_id, evaluate = site.node.id, _evaluation(site, action)
     store = output_writer(site.node)
     choose = _chooser(site)
     finish = action.finish or _finish_with_output
 
     def handle(run: RunState, ctx: StepContext) -> StepPlan:
         step = Step(run, ctx)
-        output = evaluate(resolve(step), step)
+        output = evaluate(step)
+        if isinstance(output, StepPlan):
+            return output
         step.keep_output(node_id, output)
         if action.sets_bus:
             step.bus = output
@@ -39,6 +41,25 @@ def action_handler(site: Site, action: Action) -> NodeHandler:
         return StepPlan(node_id, next_node=target)
 
     return handle
+
+
+def _evaluation(site: Site, action: Action) -> Callable[[Step], Any]:
+    """Return what computes the output of an action, or the plan of the effect that does so."""
+    node_id, evaluate, resolve = site.node.id, action.build(site.node), site.resolve
+    if not action.may_defer:
+        return lambda step: evaluate(resolve(step), step)
+
+    def compute(step: Step) -> Any:
+        done = step.section("deferred").pop(node_id, None)
+        if done is not None:
+            return done["value"]
+        try:
+            return evaluate(resolve(step), step)
+        except Deferred as deferred:
+            effect = Effect(deferred.effect, deferred.payload, result_path("deferred", node_id))
+            return StepPlan(node_id, effect=effect, next_node=node_id)
+
+    return compute
 
 
 def pure_handler(site: Site, pure: Pure) -> NodeHandler:

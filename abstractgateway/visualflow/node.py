@@ -20,9 +20,24 @@ Inputs = dict[str, Any]
 Evaluate = Callable[[Inputs, Step], Any]
 
 
+class Deferred(Exception):
+    """Raised by an evaluation that takes too long to be waited for: an effect does the work instead.
+
+    The result of the effect is `{"value": …}`; with it the node is executed again.
+    """
+
+    def __init__(self, effect: EffectType, payload: JsonObject) -> None:
+        super().__init__(effect)
+        self.effect = effect
+        self.payload = payload
+
+
 @dataclass(frozen=True)
 class Site:
-    """One node of one flow, with everything about its surroundings that is known when the flow is compiled."""
+    """One node of one flow, with everything about its surroundings that is known when the flow is compiled.
+
+    `workflow_id` is that of the flow, also in the workflows that begin at another of its nodes.
+    """
 
     node: Node
     workflow_id: str
@@ -44,7 +59,9 @@ class Action:
     """Computes an output when execution comes by.
 
     `sets_bus` actions see all variables before the bus is first written, and their output becomes the bus.
-    `finish` makes the run's output when nothing follows; `as_pure` is what a node without execution pins computes.
+    `finish` makes the run's output when nothing follows; `as_pure` is what a node without execution pins computes,
+    and `acts_without_pins` says that a node that lists no pins at all is executed nevertheless. Evaluations that
+    `may_defer` raise `Deferred` when they would keep other runs waiting.
     """
 
     build: Callable[[Node], Evaluate]
@@ -52,6 +69,8 @@ class Action:
     finish: Callable[[Step, Any], JsonObject] | None = None
     is_end: bool = False
     as_pure: Callable[[Node], Evaluate] | None = None
+    acts_without_pins: bool = False
+    may_defer: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,7 @@ class Control:
 
 @dataclass(frozen=True)
 class NodeType:
-    """A row of the node library."""
+    """A row of the node library; `check` tells why a node cannot be compiled, `advise` what is odd about it."""
 
     name: str
     family: str
@@ -87,6 +106,7 @@ class NodeType:
     text: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[Node], str | None] | None = None
+    advise: Callable[[Node], str | None] | None = None
 
 
 def continue_at(step: Step, target: str | None) -> str | None:

@@ -24,6 +24,7 @@ class _Missing:
 MISSING: Final[Any] = _Missing()
 
 _WHOLE_VALUE_HANDLES = frozenset({"result", "output"})
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _BRACKET = re.compile(r"\[(\d+)\]")
 
 
@@ -77,6 +78,11 @@ def first_text(*candidates: Any) -> str | None:
 def first_present(source: Mapping[str, Any], names: Iterable[str]) -> Any:
     """Return the first value among the names that is present and not null, else None."""
     return next((source[name] for name in names if source.get(name) is not None), None)
+
+
+def safe_name(text: str) -> str:
+    """Return a text whose characters other than letters, digits, `_` and `-` are replaced by `_`."""
+    return _UNSAFE.sub("_", text.strip()) or "unknown"
 
 
 def split_path(path: str, *, brackets: bool = True) -> list[str]:

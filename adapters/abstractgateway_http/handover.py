@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from threading import Lock
+from threading import RLock
 from typing import Any, Protocol
 
 from waitress.channel import HTTPChannel
@@ -50,31 +50,50 @@ class Mailbox:
     Waitress has such a thing of its own, but swallows what the work raises and holds a lock meanwhile.
     """
 
-    def __init__(self) -> None:
-        self._lock = Lock()
+    def __init__(self, wake: Callable[[], None]) -> None:
+        # Reentrant: a signal handler may nudge while the thread it interrupts is posting.
+        self._lock = RLock()
         self._posted: deque[Callable[[], None]] = deque()
         self._is_woken = False
-        self.wake: Callable[[], None] = _wake_nobody
+        self._is_closed = False
+        self._wake = wake
 
     def post(self, work: Callable[[], None]) -> None:
         """Have the main thread call `work` soon; any thread may post."""
         with self._lock:
             self._posted.append(work)
-            is_woken, self._is_woken = self._is_woken, True
-        if not is_woken:
-            self.wake()
+            if not self._is_woken:
+                self._is_woken = True
+                self.nudge()
+
+    def nudge(self) -> None:
+        """End the poll that the main thread is in; does nothing after `close`."""
+        # Under the lock: once closed, the number of the file that wakes may belong to something else.
+        with self._lock:
+            if not self._is_closed:
+                self._wake()
 
     def run(self) -> None:
-        """Do what was posted; called by the main thread only."""
+        """Do what was posted, and what that posts; called by the main thread only."""
+        while posted := self._take():
+            for work in posted:
+                try:
+                    work()
+                except OSError:
+                    # A socket that was dead already.
+                    log.debug("a connection was gone before it was handed over", exc_info=True)
+
+    def close(self) -> None:
+        """Wake nobody any more, and do what is left."""
+        with self._lock:
+            self._is_closed = True
+        self.run()
+
+    def _take(self) -> deque[Callable[[], None]]:
         with self._lock:
             self._is_woken = False
             posted, self._posted = self._posted, deque()
-        for work in posted:
-            try:
-                work()
-            except OSError:
-                # A socket that was dead already.
-                log.debug("a connection was gone before it was handed over", exc_info=True)
+        return posted
 
 
 class StreamDoor:
@@ -217,7 +236,3 @@ def install(listeners: list[Any], streams: Reserves, mailbox: Mailbox) -> None:
     """Make the listening sockets of a waitress server open `HandoverChannel`s."""
     for listener in listeners:
         listener.channel_class = partial(HandoverChannel, streams, mailbox)
-
-
-def _wake_nobody() -> None:
-    """Nothing polls yet: what is posted now is done in the first turn."""

@@ -57,7 +57,6 @@ class GatewayServer:
         self.host = host
         self._stop = threading.Event()
         self._ended = threading.Event()
-        self._mailbox = handover.Mailbox()
         self.app = create_app(gateway, bound_host=host)
         budget = socket_budget(raise_open_files_limit(), min(limits.streams, gateway.config.max_sse))
         sockets = listen(host, port)
@@ -67,7 +66,7 @@ class GatewayServer:
         )
         self._map: dict[int, Any] = getattr(self._waitress, "_map", None) or self._waitress.map
         self._listeners = [member for member in self._map.values() if isinstance(member, BaseWSGIServer)]
-        self._mailbox.wake = self._listeners[0].pull_trigger
+        self._mailbox = handover.Mailbox(self._listeners[0].pull_trigger)
         self.hub = self._make_hub(replace(limits, streams=budget.streams))
         self._thread = threading.Thread(target=self.run, name="abstractgateway-http", daemon=True)
 
@@ -92,8 +91,7 @@ class GatewayServer:
     def ask_to_stop(self) -> None:
         """Have the loop end soon; may be called from a signal handler."""
         self._stop.set()
-        if not self._ended.is_set():
-            self._mailbox.wake()
+        self._mailbox.nudge()
 
     def run(self, stop: threading.Event | None = None) -> None:
         """Serve in the calling thread until `stop` is set or `ask_to_stop` is called."""
@@ -142,12 +140,16 @@ class GatewayServer:
         while self._is_busy() and time.monotonic() < until:
             self._turn(0.05)
         self._waitress.task_dispatcher.shutdown(timeout=max(0.1, until - time.monotonic()))
-        self._turn(0)
+        self._mailbox.close()
+        for channel in self._channels():
+            channel.handle_close()
         wasyncore.close_all(self._map, ignore_all=True)
 
     def _is_busy(self) -> bool:
-        channels = [channel for listener in self._listeners for channel in listener.active_channels.values()]
-        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+        return any(channel.requests or channel.total_outbufs_len for channel in self._channels())
+
+    def _channels(self) -> list[Any]:
+        return [channel for listener in self._listeners for channel in listener.active_channels.values()]
 
 
 def serve(

@@ -3,13 +3,14 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from abstractgateway.errors import Unavailable
 from abstractgateway_http.due import SLOT_SECONDS, DueTimes
 from abstractgateway_http.hub import HubLimits, StreamHub
-from abstractgateway_http.stream import Connection, StreamRequest
+from abstractgateway_http.stream import Connection, Stream, StreamRequest
 
 
 class Pair:
@@ -58,6 +59,18 @@ def pair():
     yield make
     for made in pairs:
         made.close()
+
+
+@pytest.fixture
+def never_full():
+    """A socket that takes whatever is sent: a datagram that finds no room is lost."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sender = socket.socket(type=socket.SOCK_DGRAM)
+        sender.connect(sink.getsockname())
+        sender.setblocking(False)
+        yield sender
+        sender.close()
 
 
 def test_the_hub_gives_a_socket_back_once_and_never_closes_it_itself(gateway, pair):
@@ -126,39 +139,50 @@ def test_a_seat_is_given_back_once_however_often_it_is_left(gateway):
         assert hub.open_streams == 0
 
 
-def test_news_of_runs_that_nobody_watches_wakes_nobody(gateway, pair):
-    gateway.ledger.append("r")
+def test_news_of_runs_that_nobody_watches_wakes_nobody(gateway):
+    hub = StreamHub(gateway.ledger.tail)
+
+    hub.notify(["other"])
+    is_woken = hub._is_woken
+    hub.stop()
+
+    assert not is_woken
+
+
+def test_a_replay_that_never_ends_does_not_keep_the_others_waiting(pair, never_full):
+    short = pair()
+    short_served = threading.Event()
+    long_begun = threading.Event()
+
+    def read_tail(run_id: str, after: int, max_bytes: int) -> SimpleNamespace:
+        if run_id == "short" or short_served.is_set():
+            return SimpleNamespace(records=(b"{}",) if after == 0 else (), next_after=1, ended=False)
+        long_begun.set()
+        return SimpleNamespace(records=(b"{}",), next_after=after + 1, ended=False)
+
+    hub = StreamHub(read_tail)
+    hub.start()
+    hub.reserve(StreamRequest("long", 0, 5.0)).adopt(Connection(never_full, False, b"", never_full.close))
+    assert long_begun.wait(5)
+    hub.reserve(StreamRequest("short", 0, 5.0)).adopt(short.connection)
+    try:
+        received = short.client.recv(65_536)
+    finally:
+        short_served.set()
+        hub.stop()
+
+    assert received.startswith(b"id: 1\n")
+
+
+def test_a_stream_is_hung_up_once(pair):
     one = pair()
-    with running(gateway) as hub:
-        hub.reserve(StreamRequest("r", 0, 60.0)).adopt(one.connection)
-        gateway.ledger.append("r", b"{}")
-        one.client.recv(65_536)
-        reads = gateway.ledger.reads
+    released: list[bool] = []
+    stream = Stream("r", 0, 5.0, one.connection, lambda: released.append(True))
 
-        gateway.ledger.append("other", b"{}")
-        gateway.ledger.append("r", b"{}")
-        one.client.recv(65_536)
+    stream.hang_up()
+    stream.hang_up()
 
-        assert gateway.ledger.reads - reads <= 3
-
-
-def test_a_replay_of_a_long_ledger_does_not_keep_the_others_waiting(gateway, pair):
-    gateway.ledger.append("long", *[b'"%b"' % (b"x" * 60_000) for _ in range(2_000)])
-    gateway.ledger.append("short")
-    long, short = pair(), pair()
-    drained = threading.Thread(target=long.read_to_end)
-    with running(gateway) as hub:
-        hub.reserve(StreamRequest("short", 0, 5.0)).adopt(short.connection)
-        hub.reserve(StreamRequest("long", 0, 5.0)).adopt(long.connection)
-        drained.start()
-        long_reads = gateway.ledger.reads
-
-        gateway.ledger.append("short", b"{}")
-        short.client.recv(65_536)
-        read_before_the_short_one = gateway.ledger.reads - long_reads
-    drained.join(10)
-
-    assert read_before_the_short_one < 500
+    assert (one.times_given_back, released) == (1, [True])
 
 
 def test_a_late_deadline_is_met_after_its_time_and_not_before():

@@ -304,6 +304,7 @@ def test_a_body_over_the_limit_is_refused_with_its_size(gateway, ask, size):
 
     assert answer.status == 413
     assert answer.json["detail"] == f"Payload Too Large ({size} bytes > 256000 bytes)"
+    assert (answer.headers.get("connection") == "close") is (size == 3_000_000)
     assert answer.json["code"] == "payload_too_large"
     assert gateway.calls == []
 

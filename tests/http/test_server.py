@@ -88,6 +88,20 @@ def test_a_request_that_is_being_worked_on_is_finished_before_the_server_ends(ga
         socket.create_connection(("127.0.0.1", server.port), timeout=1)
 
 
+def test_an_answer_that_is_on_its_way_is_sent_to_its_end_before_the_server_ends(gateway, server, connect):
+    text = "x" * 8_000_000
+    gateway.runs.list = lambda **given: {"items": [text]}
+    client = connect(receive_buffer=8_192).send("GET", "/api/gateway/runs")
+    client.read_until(b"\r\n\r\n")
+    stopping = threading.Thread(target=server.stop)
+
+    stopping.start()
+    body = client.read_to_end()
+    stopping.join(10)
+
+    assert len(body) == len(text) + len('{"items":[""]}')
+
+
 def test_a_server_that_was_never_started_gives_its_port_back(gateway):
     server = GatewayServer(gateway)
 

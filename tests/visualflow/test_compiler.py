@@ -30,12 +30,12 @@ def _minimal(draw: Any, *more: dict[str, Any], edges: tuple[str, ...] = ()) -> d
 
 
 def test_all_unknown_types_are_named_wherever_they_are(draw: Any) -> None:
-    document = _minimal(draw, draw.node("c1", "code", "> input", ">"), draw.node("c2", "frobnicate", "", ""))
+    document = _minimal(draw, draw.node("c1", "read_mind", "> input", ">"), draw.node("c2", "frobnicate", "", ""))
 
     why = _refusal(document)
 
     assert why == (
-        "node 'c1' has the type 'code', which this gateway does not run; "
+        "node 'c1' has the type 'read_mind', which this gateway does not run; "
         "node 'c2' has the type 'frobnicate', which this gateway does not run"
     )
 
@@ -57,7 +57,7 @@ def test_all_problems_of_a_flow_are_reported_at_once(draw: Any) -> None:
         draw.node("sub", "subflow", ">", ">"),
         draw.node("q", "sequence", ">", ">"),
         draw.node("l", "loop", ">", ">"),
-        draw.node("key", "uppercase", "> text", "> result", outputKey="_limits.x"),
+        draw.node("key", "uppercase", "> text", "> result", outputKey="_runtime.x"),
         edges=("e > sub", "sub > q", "q/then:0 > l", "l/next > key"),
     )
 
@@ -66,7 +66,7 @@ def test_all_problems_of_a_flow_are_reported_at_once(draw: Any) -> None:
     assert "node 'sub' (subflow) names no flow to run" in why
     assert "node 'q' (sequence) lists no 'then:<n>' output pins" in why
     assert "node 'l' (loop) has no execution pin 'next'" in why
-    assert "node 'key' (uppercase) has the reserved 'outputKey' '_limits.x'" in why
+    assert "node 'key' (uppercase) has the reserved 'outputKey' '_runtime.x'" in why
 
 
 @pytest.mark.parametrize(

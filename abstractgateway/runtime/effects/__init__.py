@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..models import EffectType
 from .events import emit_event
+from .memory import memory_compact, memory_note, memory_query, memory_rehydrate, memory_tag
 from .request import EffectRequest, ExternalEffect, InternalEffect
 from .subworkflows import start_subworkflow
 from .variables import vars_query
@@ -17,6 +18,11 @@ INTERNAL_EFFECTS: dict[EffectType, InternalEffect] = {
     EffectType.EMIT_EVENT: emit_event,
     EffectType.START_SUBWORKFLOW: start_subworkflow,
     EffectType.VARS_QUERY: vars_query,
+    EffectType.MEMORY_NOTE: memory_note,
+    EffectType.MEMORY_QUERY: memory_query,
+    EffectType.MEMORY_TAG: memory_tag,
+    EffectType.MEMORY_COMPACT: memory_compact,
+    EffectType.MEMORY_REHYDRATE: memory_rehydrate,
 }
 
 __all__ = ["INTERNAL_EFFECTS", "EffectRequest", "ExternalEffect", "InternalEffect"]

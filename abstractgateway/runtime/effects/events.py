@@ -10,9 +10,10 @@ from typing import Any
 
 from ...errors import GatewayError, Invalid
 from ...jsonvalue import JsonObject
-from .. import lifecycle
+from .. import lifecycle, mailbox
 from ..draft import Draft
 from ..models import EffectOutcome, RunState
+from ..paths import copied
 from .request import EffectRequest
 
 SCOPES = ("session", "workflow", "run", "global")
@@ -84,17 +85,33 @@ class Event:
 def deliver(draft: Draft, event: Event) -> list[JsonObject]:
     """Resume every run that waits for the event; `[{run_id, status[, error]}]`, one entry per listener.
 
-    A listener that cannot take the event now (it is paused) is skipped and does not keep it from the others.
+    A listener that cannot take the event now (it is paused) is skipped and does not keep it from the others. What no
+    listener takes is kept in the mailbox of its key.
     """
     entries: list[JsonObject] = []
-    for run_id in draft.stores.runs.waiting_on([event.key, event.wildcard_key]):
+    keys = (event.key, event.wildcard_key)
+    waiting_ids = draft.stores.runs.waiting_on(keys)
+    for run_id in waiting_ids:
         listener = draft.open(run_id)
+        waiting = listener.state.waiting
+        if waiting is None or waiting.wait_key not in keys:
+            continue  # an earlier step of the same commit resumed it already
         try:
-            lifecycle.resume(draft, listener, None, event.to_envelope())
+            lifecycle.resume(draft, listener, None, copied(event.to_envelope()))
             entries.append({"run_id": run_id, "status": listener.state.status.value})
         except GatewayError as error:
             entries.append({"run_id": run_id, "status": "skipped", "error": str(error)})
+    if is_missed(entries) and mailbox.is_keepable(draft, event.key, event.name):
+        mailbox.keep(draft, event.key, event.to_envelope())
+        draft.rely_on_waiters(keys, waiting_ids)
+        for run_id in waiting_ids:
+            draft.rely_on_run(run_id)
     return entries
+
+
+def is_missed(entries: list[JsonObject]) -> bool:
+    """Say whether no listener took an event."""
+    return all("error" in entry for entry in entries)
 
 
 def emit_event(request: EffectRequest) -> EffectOutcome:
@@ -117,16 +134,17 @@ def emit_event(request: EffectRequest) -> EffectOutcome:
     )
     entries = deliver(request.draft, event)
     reached = [entry["run_id"] for entry in entries if "error" not in entry]
-    return EffectOutcome.completed(
-        {
-            "wait_key": key,
-            "name": event.name,
-            "scope": event.scope,
-            "delivered": len(reached),
-            "delivered_to": reached,
-            "resumed": entries,
-        }
-    )
+    result: JsonObject = {
+        "wait_key": key,
+        "name": event.name,
+        "scope": event.scope,
+        "delivered": len(reached),
+        "delivered_to": reached,
+        "resumed": entries,
+    }
+    if not reached and mailbox.is_keepable(request.draft, key, event.name):
+        result["kept"] = True
+    return EffectOutcome.completed(result)
 
 
 def as_object(value: Any) -> JsonObject:

@@ -80,7 +80,7 @@ def _outcome(call: JsonObject, answer: Any) -> EffectOutcome:
     }
     result |= {key: value for key, value in answer.items() if key not in result}
     if call.get("response_schema") and result["data"] is None:
-        result["data"] = _data_in(result["content"])
+        result["data"] = data_in(result["content"])
     return EffectOutcome.completed(result)
 
 
@@ -89,11 +89,11 @@ def _tool_calls(value: Any) -> list[JsonObject]:
     for number, call in enumerate(calls, 1):
         call["call_id"] = str(call.get("call_id") or call.get("id") or f"call_{number}")
         if isinstance(call.get("arguments"), str):
-            call["arguments"] = _data_in(call["arguments"]) or {}
+            call["arguments"] = data_in(call["arguments"]) or {}
     return calls
 
 
-def _data_in(text: Any) -> Any:
+def data_in(text: Any) -> Any:
     """Return the JSON value a model wrote, inside a code fence or not; None when there is none."""
     if not isinstance(text, str):
         return None

@@ -7,7 +7,9 @@ from typing import Any
 from ...jsonvalue import JsonObject, dumps, loads
 from .. import lifecycle
 from ..context import derive_id
+from ..journal import without_kernel_keys
 from ..models import EffectOutcome, RunState, RunStatus, WaitReason, WaitState, WorkflowSpec
+from ..paths import copied, namespace
 from .request import EffectRequest
 
 _INHERITED = ("workspace_root", "workspace_access_mode", "workspace_allowed_paths", "workspace_ignored_paths")
@@ -40,8 +42,8 @@ def _new_child(request: EffectRequest, spec: WorkflowSpec) -> RunState:
     vars: JsonObject = loads(dumps(given, field="vars")) if isinstance(given, dict) else {}
     for name in _INHERITED:
         if name in parent.vars and name not in vars:
-            vars[name] = parent.vars[name]
-    _inherit_model(parent, vars)
+            vars[name] = copied(parent.vars[name])
+    inherit_model(parent, vars)
     return RunState(
         run_id=derive_id(request.run.new_step_id(), "child"),
         workflow_id=spec.workflow_id,
@@ -56,12 +58,10 @@ def _new_child(request: EffectRequest, spec: WorkflowSpec) -> RunState:
     )
 
 
-def _inherit_model(parent: RunState, vars: JsonObject) -> None:
+def inherit_model(parent: RunState, vars: JsonObject) -> None:
     """A child's own limits start fresh; its model is the parent's unless it names one."""
     parent_own = parent.vars.get("_runtime")
-    own = vars.get("_runtime")
-    if not isinstance(own, dict):
-        own = vars["_runtime"] = {}
+    own = vars["_runtime"] = without_kernel_keys(namespace(vars, "_runtime"))
     for name in ("provider", "model"):
         value: Any = parent_own.get(name) if isinstance(parent_own, dict) else None
         if value and not own.get(name):

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...clock import parse_iso
 from ...errors import Invalid
+from .. import lifecycle, mailbox
 from ..models import EffectOutcome, WaitReason, WaitState
 from .events import event_key_for
 from .request import EffectRequest
@@ -14,25 +15,28 @@ _LEVELS = {"warn": "warning", "warning": "warning", "error": "error"}
 
 
 def wait_event(request: EffectRequest) -> EffectOutcome:
-    """Wait for an event: payload `wait_key`, or `name` with `scope` and `session_id`; and what to show a person."""
+    """Wait for an event: payload `wait_key`, or `name` with `scope` and `session_id`; and what to show a person.
+
+    An event that came before and was kept for this key ends the wait at once.
+    """
     key = request.first("wait_key")
     try:
         wait_key = str(key) if key else event_key_for(request.state, request.payload)
     except Invalid as error:
         return EffectOutcome.failed(f"wait_event: {error}")
     details = request.payload.get("details")
-    return EffectOutcome.waiting(
-        WaitState(
-            reason=WaitReason.EVENT,
-            wait_key=wait_key,
-            resume_to_node=request.resume_target,
-            result_key=request.effect.result_key,
-            prompt=_text_or_none(request.payload.get("prompt")),
-            choices=_choices(request.payload.get("choices")),
-            allow_free_text=bool(request.first("allow_free_text", "allowFreeText", default=True)),
-            details=details if isinstance(details, dict) else None,
-        )
+    wait = WaitState(
+        reason=WaitReason.EVENT,
+        wait_key=wait_key,
+        resume_to_node=request.resume_target,
+        result_key=request.effect.result_key,
+        prompt=_text_or_none(request.payload.get("prompt")),
+        choices=_choices(request.payload.get("choices")),
+        allow_free_text=bool(request.first("allow_free_text", "allowFreeText", default=True)),
+        details=details if isinstance(details, dict) else None,
     )
+    event = mailbox.take(request.draft, wait_key) if lifecycle.takes_events(wait) else None
+    return EffectOutcome.waiting(wait) if event is None else EffectOutcome.completed(event)
 
 
 def wait_until(request: EffectRequest) -> EffectOutcome:

@@ -6,7 +6,6 @@ execution comes by again.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..flow import EXEC_OUT, Node
 from ..lenient import read_json
 from ..node import Control, Inputs, NodeType, Site, continue_at
 from ..state import Step, result_path, set_exec_handle
-from ..values import as_list, as_names, as_object
+from ..values import as_list, as_names, as_object, safe_name
 from .models import (
     compact_json,
     memory_params,
@@ -36,16 +35,11 @@ MISSING_MODEL = "Agent configuration error: missing provider/model"
 _STRUCTURED_PROMPT = "Write the following answer as JSON that matches the schema. Add nothing that it does not say.\n\n"
 _MAX_OBSERVATIONS = 20
 _MAX_OBSERVATION_CHARS = 2_000
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def agent_workflow_id(workflow_id: str, node_id: str) -> str:
     """Return the id of the loop that belongs to an agent node."""
-    return f"visual_react_agent_{_sanitised(workflow_id)}_{_sanitised(node_id)}"
-
-
-def _sanitised(text: str) -> str:
-    return _UNSAFE.sub("_", text.strip()) or "unknown"
+    return f"visual_react_agent_{safe_name(workflow_id)}_{safe_name(node_id)}"
 
 
 @dataclass(frozen=True)

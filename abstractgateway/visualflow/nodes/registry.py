@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..node import Action, NodeType, Pure
+from ..sandbox import CodeRunner
 from . import (
     agents,
     arithmetic,
     arrays,
+    catalogs,
+    code,
     control,
     entry,
     interaction,
+    listeners,
     literals,
     logic,
     models,
@@ -36,9 +40,19 @@ _FAMILIES = (
     models,
     agents,
     subflow,
+    code,
+    catalogs,
+    listeners,
 )
 
 REGISTRY: Mapping[str, NodeType] = MappingProxyType({row.name: row for family in _FAMILIES for row in family.TYPES})
+
+
+def library(code_runner: CodeRunner | None) -> Mapping[str, NodeType]:
+    """Return the library whose code nodes are executed by a runner."""
+    if code_runner is None:
+        return REGISTRY
+    return {**REGISTRY, **{row.name: row for row in code.code_types(code_runner)}}
 
 
 def is_pure_without_pins(type_name: str) -> bool:
@@ -47,5 +61,5 @@ def is_pure_without_pins(type_name: str) -> bool:
     if known is None:
         return False
     if isinstance(known.run, Action):
-        return known.run.as_pure is not None
+        return known.run.as_pure is not None and not known.run.acts_without_pins
     return isinstance(known.run, Pure) and known.run.without_pins

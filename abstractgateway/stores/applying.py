@@ -1,0 +1,102 @@
+"""Putting journal entries into the plain files; doing so again changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..jsonvalue import JsonObject, dumps
+from .disk import Disk
+from .entries import Entry, RunEntry
+from .layout import FileHead, Layout, encode_run
+
+
+def line_of(fields: JsonObject) -> bytes:
+    """Return an object as one line of a JSONL file."""
+    return dumps(fields) + b"\n"
+
+
+def paths_of(layout: Layout, entry: Entry) -> list[Path]:
+    """Return the files that an entry changes."""
+    paths: list[Path] = []
+    for run in entry.runs:
+        if run.body:
+            paths.append(layout.run(run.run_id))
+        if run.lines:
+            paths.append(layout.ledger(run.run_id))
+    if entry.command is not None:
+        paths.append(layout.commands)
+    if entry.outcome is not None:
+        paths += [layout.outcomes, layout.cursor]
+    if entry.epoch is not None:
+        paths.append(layout.epoch)
+    return paths
+
+
+@dataclass
+class _Extent:
+    """Bytes that go into a file one after the other, from an offset on."""
+
+    at: int
+    parts: list[bytes] = field(default_factory=list)
+    end: int = 0
+
+
+class _Extents:
+    """What is added to files; pieces that follow one another are written at once."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[Path, list[_Extent]] = {}
+
+    def add(self, path: Path, at: int, data: bytes) -> None:
+        extents = self._by_path.setdefault(path, [])
+        if not extents or extents[-1].end != at:
+            extents.append(_Extent(at, end=at))
+        extents[-1].parts.append(data)
+        extents[-1].end += len(data)
+
+    def write(self, disk: Disk) -> None:
+        for path, extents in self._by_path.items():
+            fd = disk.open(path)
+            try:
+                for extent in extents:
+                    disk.write_at(fd, extent.at, b"".join(extent.parts))
+            finally:
+                disk.close(fd)
+
+
+def apply_entries(disk: Disk, layout: Layout, entries: Iterable[Entry], superseded: Collection[str] = ()) -> None:
+    """Put entries into the files. Raises `OSError`; applying them again then puts right what was left half-done.
+
+    The checkpoints of `superseded` runs are left: a later entry that is still to be applied has newer ones.
+    """
+    extents = _Extents()
+    checkpoints: dict[str, RunEntry] = {}
+    objects: dict[Path, JsonObject] = {}
+    for entry in entries:
+        for run in entry.runs:
+            _collect_run(layout, run, extents, checkpoints)
+        if entry.command is not None:
+            extents.add(layout.commands, entry.command_at, line_of(entry.command))
+        if entry.outcome is not None:
+            extents.add(layout.outcomes, entry.outcome_at, line_of(entry.outcome))
+            objects[layout.cursor] = {"cursor": entry.outcome["seq"], "updated_at": entry.outcome["applied_at"]}
+        if entry.epoch is not None:
+            objects[layout.epoch] = {"epoch": entry.epoch}
+    extents.write(disk)
+    for run in checkpoints.values():
+        if run.run_id not in superseded:
+            head = FileHead(run.revision, run.ledger_len, run.ledger_hash, run.ledger_bytes)
+            disk.replace(layout.run(run.run_id), encode_run(run.body, head))
+    for path, value in objects.items():
+        disk.replace(path, dumps(value))
+
+
+def _collect_run(layout: Layout, run: RunEntry, extents: _Extents, checkpoints: dict[str, RunEntry]) -> None:
+    if run.lines:
+        extents.add(layout.ledger(run.run_id), run.ledger_at, run.lines)
+    if run.body:
+        checkpoints[run.run_id] = run
+    elif run.run_id in checkpoints:  # records only: the checkpoint stays, its head moves on
+        checkpoints[run.run_id] = RunEntry(**{**run.__dict__, "body": checkpoints[run.run_id].body})
