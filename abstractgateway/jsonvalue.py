@@ -6,12 +6,14 @@ A JSON value here is what any other JSON reader understands as well: text keys, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from .errors import Invalid
 
 JsonObject = dict[str, Any]
+MAX_DEPTH = 200
+"""Far beyond what people write, far below where encoders give up (Python's recursion limit is 1,000)."""
 
 Encode = Callable[[Any], str]
 
@@ -51,18 +53,28 @@ def loads(text: bytes | str, *, field: str = "body") -> Any:
 
 
 def check_json(value: Any, *, field: str = "value") -> None:
-    """Raise `Invalid(field, …)` unless the value survives a round trip through JSON unchanged."""
-    _encode(_COMPACT, value, field)
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            wrong = next((key for key in item if not isinstance(key, str)), None)
-            if wrong is not None:
-                raise Invalid(field, f"has the key {wrong!r}; JSON keys are text")
-            stack.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            stack.extend(item)
+    """Raise `Invalid(field, …)` unless the value survives a round trip through JSON unchanged.
+
+    What comes from outside is checked by this: it may be nested `MAX_DEPTH` deep, so that what the gateway wraps
+    around it later still can be written.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        # By identity: a value that contains itself twice would double with every level.
+        level = list({id(inner): inner for item in level for inner in _inside(item, field)}.values())
+        if not level:
+            _encode(_COMPACT, value, field)
+            return
+    raise Invalid(field, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
+
+
+def _inside(item: Any, field: str) -> Iterable[Any]:
+    if isinstance(item, dict):
+        wrong = next((key for key in item if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise Invalid(field, f"has the key {wrong!r}; JSON keys are text")
+        return item.values()
+    return item if isinstance(item, (list, tuple)) else ()
 
 
 def _encode(encode: Encode, value: Any, field: str) -> bytes:

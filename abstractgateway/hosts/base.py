@@ -28,6 +28,12 @@ class WorkflowHost(Protocol):
     def listeners(self, workflow_id: str) -> tuple[WorkflowSpec, ...]:
         """Return the workflows that listen for events beside each run of this one, as its drawing says."""
 
+    def document(self, workflow_id: str) -> JsonObject:
+        """Return the drawing of a workflow, the same object as long as it is the same drawing.
+
+        Raises `NotFound` for an unknown one, and for one that was not drawn.
+        """
+
     def runtime_defaults(self, workflow_id: str) -> JsonObject:
         """Return the `provider` and `model` that the drawings around a workflow suggest, or an empty object."""
 

@@ -58,6 +58,12 @@ class FlowSet:
         """Return the workflows that listen beside a flow."""
         return self._listeners.get(workflow_id, ())
 
+    def document(self, workflow_id: str) -> JsonObject:
+        """Return the drawing of a flow as it was given. Raises `NotFound` for an unknown one."""
+        if workflow_id not in self._documents:
+            raise unknown_workflow(workflow_id, self._documents)
+        return self._documents[workflow_id]
+
     def runtime_defaults(self, workflow_id: str) -> JsonObject:
         """Return the first model pair of the documents, or an empty object."""
         return dict(self._defaults) if workflow_id in self._workflows else {}

@@ -37,6 +37,10 @@ class Hosts:
         """Return the workflows that listen beside a workflow. Raises `NotFound` when no host has it."""
         return self._owner(workflow_id).listeners(workflow_id)
 
+    def document(self, workflow_id: str) -> JsonObject:
+        """Return the drawing of a workflow. Raises `NotFound` when no host has it."""
+        return self._owner(workflow_id).document(workflow_id)
+
     def runtime_defaults(self, workflow_id: str) -> JsonObject:
         """Return the model pair that belongs to a workflow, or an empty object."""
         return next((found for host in self._hosts if (found := host.runtime_defaults(workflow_id))), {})

@@ -23,6 +23,7 @@ from ..runtime.commit import Commit, CommitReceipt, StoredRun
 from ..runtime.execution import Execution, PendingEffect
 from ..runtime.lifecycle import is_waiting_for_time
 from ..runtime.models import EffectOutcome, RunState, RunStatus, WorkflowSpec
+from ..runtime.registry import kernel_workflow
 from ..runtime.runtime import Runtime
 from ..stores.base import Done, RunRow, Stores, instant_or_none
 from .pool import Pool
@@ -75,7 +76,7 @@ class Driver:
     ) -> None:
         self._stores = stores
         self._runtime = runtime
-        self._find_workflow = find_workflow
+        self._find_hosted = find_workflow
         self._effects = effects
         self._commit = commit
         self._step_batch = step_batch
@@ -159,6 +160,9 @@ class Driver:
                 found = self._aside.pop(workflow_id, None)
             for work in found.works.values() if found is not None else ():
                 self._queue.put(work)
+
+    def _find_workflow(self, workflow_id: str) -> WorkflowSpec:
+        return kernel_workflow(workflow_id) or self._find_hosted(workflow_id)
 
     def explain(self, run_id: str) -> str | None:
         """Return why a run that should go on does not, where it is the driver's affair."""

@@ -83,13 +83,14 @@ class Execution:
         rules: EffectRules | None = None,
         registry: WorkflowRegistry | None = None,
         epoch: int | None = None,
+        draft: Draft | None = None,
     ) -> None:
         self.workflow = workflow
         self.pending: PendingEffect | None = None
         self._clock = clock
         self._registry = registry
         self._rules = rules or EffectRules()
-        self._draft = Draft(stores, clock, epoch=epoch)
+        self._draft = draft if draft is not None else Draft(stores, clock, epoch=epoch)
         self._run = self._draft.adopt(OpenRun(stored))
 
     @property

@@ -152,8 +152,8 @@ class Runtime:
             raise NotFound(f"Unknown run_id: {run_id!r}", code="unknown_run")
         return self.execution_of(workflow, stored)
 
-    def execution_of(self, workflow: WorkflowSpec, stored: StoredRun) -> Execution:
-        """Return an execution of a run that was read just now."""
+    def execution_of(self, workflow: WorkflowSpec, stored: StoredRun, *, draft: Draft | None = None) -> Execution:
+        """Return an execution of a run that was read just now; what it does is part of the draft, if one is given."""
         return Execution(
             stores=self.stores,
             clock=self.clock,
@@ -162,6 +162,7 @@ class Runtime:
             rules=self._rules,
             registry=self.workflow_registry,
             epoch=self.epoch,
+            draft=draft,
         )
 
     def _drive(self, workflow: WorkflowSpec, run_id: str, max_steps: int) -> int:

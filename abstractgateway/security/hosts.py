@@ -63,11 +63,6 @@ def is_loopback(host: str) -> bool:
     return name in _LOOPBACK_NAMES or (address is not None and address.is_loopback)
 
 
-def is_wildcard(host: str) -> bool:
-    """Say whether binding to the address means listening on every interface."""
-    return host_name(host) in _WILDCARD_ADDRESSES
-
-
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ..errors import Invalid, NotFound
@@ -10,13 +9,16 @@ from ..hosts.base import WorkflowHost
 from ..jsonvalue import JsonObject
 from ..runner.driver import ACTOR
 from ..runner.runner import Runner
-from ..runtime.commit import RunWrite, StoredRun
+from ..runtime.commit import StoredRun
 from ..runtime.draft import Draft
 from ..runtime.journal import without_kernel_keys
 from ..runtime.models import RunState, RunStatus, WorkflowSpec
-from ..runtime.runtime import Runtime
+from ..runtime.registry import kernel_workflow
+from ..runtime.runtime import Runtime, transact
 from ..stores.base import RunQuery, RunRow, Stores
+from .history import export_run_history_bundle
 from .summaries import blocked_by, run_summary
+from .workflow_snapshots import WorkflowSnapshots
 
 
 class RunService:
@@ -27,6 +29,7 @@ class RunService:
         self._runtime = runtime
         self._host = host
         self._runner = runner
+        self._snapshots = WorkflowSnapshots(artifacts=stores.artifacts, host=host)
 
     def start(
         self,
@@ -54,15 +57,17 @@ class RunService:
             session_id=session_id or None,
         )
         state.session_id = state.session_id or state.run_id
-        draft = Draft(self._stores, self._runtime.clock)
-        draft.create(state)
-        commit = draft.to_commit()
-        listening = [write for spec in self._host.listeners(workflow_id) for write in self._listening(spec, state)]
-        self._stores.commit(replace(commit, runs=(*commit.runs, *listening)))
+        listeners = self._host.listeners(workflow_id)
+        transact(self._stores, self._runtime.clock, lambda draft: self._create(draft, state, listeners))
         return state.run_id
 
-    def _listening(self, spec: WorkflowSpec, parent: RunState) -> tuple[RunWrite, ...]:
-        """Return a child run that listens for the whole flow; it waits already, so that it misses nothing."""
+    def _create(self, draft: Draft, state: RunState, listeners: tuple[WorkflowSpec, ...]) -> None:
+        draft.create(state)
+        for spec in listeners:
+            self._listen(draft, spec, state)
+
+    def _listen(self, draft: Draft, spec: WorkflowSpec, parent: RunState) -> None:
+        """Start a child run that listens for the whole flow; it waits already, so that it misses nothing."""
         child = self._runtime.new_run(
             spec,
             parent.vars,
@@ -70,9 +75,8 @@ class RunService:
             session_id=parent.session_id,
             parent_run_id=parent.run_id,
         )
-        execution = self._runtime.execution_of(spec, StoredRun(child, revision=0, ledger_len=0, ledger_hash=None))
-        execution.advance(1)
-        return execution.to_commit().runs
+        stored = StoredRun(child, revision=0, ledger_len=0, ledger_hash=None)
+        self._runtime.execution_of(spec, stored, draft=draft).advance(1)
 
     def get(self, run_id: str) -> JsonObject:
         """Return a run's summary, with its `output` and `blocked_by`. Raises `NotFound` for an unknown run."""
@@ -110,6 +114,35 @@ class RunService:
         items = (self._item(row, include_ledger_len, include_metrics) for row in self._stores.runs.find(query))
         return {"items": [item for item in items if item is not None]}
 
+    def history_bundle(
+        self,
+        run_id: str,
+        *,
+        include_subruns: bool = True,
+        include_session: bool = False,
+        session_turn_limit: int = 200,
+        ledger_mode: str = "tail",
+        ledger_max_items: int = 2000,
+    ) -> JsonObject:
+        """Return the history of a run as one document, version 1; docs/history.md has its fields.
+
+        Raises `NotFound` for an unknown run, `Invalid` for a mode that is neither `tail` nor `full`.
+        """
+        if ledger_mode not in ("tail", "full"):
+            raise Invalid("", "ledger_mode must be 'tail' or 'full'")
+        return export_run_history_bundle(
+            run_id=run_id,
+            run_store=self._stores.runs,
+            ledger_store=self._stores.ledger,
+            artifact_store=self._stores.artifacts,
+            include_subruns=include_subruns,
+            include_session=include_session,
+            session_turn_limit=session_turn_limit,
+            ledger_mode=ledger_mode,
+            ledger_max_items=ledger_max_items,
+            clock=self._runtime.clock,
+        )
+
     def _item(self, row: RunRow, include_ledger_len: bool, include_metrics: bool) -> JsonObject | None:
         stored = self._stores.runs.open(row.run_id)
         if stored is None:
@@ -146,6 +179,9 @@ class RunService:
         config = self._runtime.config
         if not (config.provider and config.model):
             own = {**self._host.runtime_defaults(workflow_id), **own}
+        snapshot = self._snapshots.ref(workflow_id)
+        if snapshot is not None:
+            own["workflow_snapshot"] = snapshot
         return {**data, "_runtime": own}
 
     def _explain(self, run: RunState) -> str | None:
@@ -154,6 +190,8 @@ class RunService:
         told = self._runner.explain(run.run_id) if self._runner is not None else None
         if told is not None:
             return told
+        if kernel_workflow(run.workflow_id) is not None:
+            return None
         try:
             self._host.workflow(run.workflow_id)
         except NotFound as error:

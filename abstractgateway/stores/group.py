@@ -97,10 +97,13 @@ class GroupWriter:
             self._thread.join()
 
     def _run(self) -> None:
-        is_last = False
-        while not is_last:
-            batch, is_last = self._next_batch()
-            is_last = not self._decide(batch) or is_last
+        try:
+            is_last = False
+            while not is_last:
+                batch, is_last = self._next_batch()
+                self._decide(batch)
+        except BaseException as error:  # nobody above this thread could handle it, and nobody may wait for ever
+            _log.critical("the writer ended: %s: %s", type(error).__name__, error)
         self._refuse_the_rest()
 
     def _next_batch(self) -> tuple[list[Submission], bool]:
@@ -128,26 +131,26 @@ class GroupWriter:
             self._is_untidy = False
             _log.exception("the store could not be tidied up")
 
-    def _decide(self, batch: list[Submission]) -> bool:
-        """Write a batch and tell its callers; False when the writer cannot go on."""
-        fatal: BaseException | None = None
+    def _decide(self, batch: list[Submission]) -> None:
+        """Write a batch and tell its callers what became of it."""
         try:
             self._write_batch(batch)
         except BaseException as error:  # every waiting commit must be told, whatever ended its batch
-            fatal = None if isinstance(error, Exception) else error
             for item in batch:
                 item.error = item.error or as_unavailable(error)
-        for item in batch:
-            try:
-                item.done(None if item.error else item.receipt, item.error)
-            except Exception:  # a callback's fault is not the other commits' fault
-                _log.exception("the callback of a commit failed")
-        if fatal is not None:
-            _log.critical("the writer ended: %s: %s", type(fatal).__name__, fatal)
-            return False
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            for item in batch:
+                self._tell(item)
         if batch:
             self._clean_up(is_idle=False)
-        return True
+
+    def _tell(self, item: Submission) -> None:
+        try:
+            item.done(None if item.error else item.receipt, item.error)
+        except Exception:  # a callback's fault is not the other commits' fault
+            _log.exception("the callback of a commit failed")
 
     def _refuse_the_rest(self) -> None:
         """Refuse what is queued; the thread ends."""

@@ -35,6 +35,7 @@ class Wake:
         self._peers: list[str] = []
         self._stamp = -1
         self._is_closed = False
+        self._is_deaf = False
         self._fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         with contextlib.suppress(OSError):  # no name for a bell here: this process looks on its own
@@ -65,7 +66,7 @@ class Wake:
         os.close(self._fd)
 
     def _listen(self) -> None:
-        while not self._is_closed:
+        while not self._is_closed and not self._is_deaf:
             has_rung = True
             try:
                 self._socket.recv(16)
@@ -82,6 +83,9 @@ class Wake:
             self._on_wake(has_rung)
         except Exception as error:  # the bell must outlive a store that cannot be read for a while
             _log.warning("changes of other processes could not be read: %s: %s", type(error).__name__, error)
+        except BaseException as error:  # nobody above this thread could handle it
+            _log.critical("changes of other processes are no longer read: %s: %s", type(error).__name__, error)
+            self._is_deaf = True
 
     def _send(self, name: str) -> None:
         try:

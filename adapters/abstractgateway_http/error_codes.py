@@ -118,8 +118,12 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
 
 # Narrower codes of the library: they say more than the class they belong to, whose status they have over HTTP.
 NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
+    ("artifact_damaged", "unavailable", "The bytes of an artifact are not those that were stored."),
     ("bundle_broken", "invalid", "The bundle is not a sound zip file."),
     ("busy", "conflict", "A run is changed so often by others that a change of ours never fitted in."),
+    ("code_failed", "internal_error", "Code of a flow raised or took too much; the run is `failed` and says so."),
+    ("code_invalid", "invalid", "Code of a flow uses what code nodes may not."),
+    ("code_unavailable", "unavailable", "Code nodes cannot be run here; the detail says why."),
     ("command_not_found", "not_found", "No command has this id."),
     ("data_dir_unusable", "unavailable", "The data directory cannot be used; the detail says why."),
     ("database_unusable", "unavailable", "The database file cannot be opened."),
@@ -127,9 +131,11 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("flow_id_required", "invalid", "A start names neither a bundle nor a flow."),
     ("flow_invalid", "invalid", "A flow does not compile; the detail lists what is wrong with it."),
     ("http_extra_missing", "unavailable", "`serve` needs `pip install 'abstractgateway[http]'`."),
+    ("invalid_ledger_mode", "invalid", "A ledger mode that does not exist."),
     ("invalid_status", "invalid", "A run status that does not exist."),
     ("kernel_fault", "internal_error", "A run broke after it had ended."),
     ("lease_lost", "conflict", "Another runner owns the runs of this data directory now."),
+    ("ledger_damaged", "unavailable", "A record of a ledger is not what was stored."),
     ("manifest_invalid", "invalid", "The manifest of a bundle is not acceptable."),
     ("node_failed", "internal_error", "A node could not compute its value; the run is `failed` and says so."),
     ("not_a_choice", "invalid", "An answer is not one of the choices of its question."),
@@ -137,6 +143,7 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("not_scheduled", "conflict", "The run is not part of a schedule."),
     ("not_waiting", "conflict", "The run waits for no answer."),
     ("port_in_use", "unavailable", "Another program listens on the port."),
+    ("run_damaged", "unavailable", "What is stored of a run cannot be read."),
     ("run_id_required", "invalid", "A command names no run."),
     ("run_not_found", "not_found", "No run has this id."),
     ("run_paused", "conflict", "The run is paused; resume it first."),
@@ -147,6 +154,7 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("store_failed", "unavailable", "The store could not write; look at the disk."),
     ("unknown_command_type", "invalid", "A command type that does not exist."),
     ("unknown_run", "not_found", "No run has this id."),
+    ("unknown_span", "not_found", "No memory span has this id."),
     ("unknown_workflow", "not_found", "No workflow has this id."),
 )
 

@@ -6,9 +6,9 @@ from abstractgateway.errors import Invalid
 from abstractgateway.runtime import (
     EffectOutcome,
     EffectType,
-    Runtime,
     RunState,
     RunStatus,
+    Runtime,
     StepPlan,
     WaitReason,
     WaitState,

@@ -12,9 +12,9 @@ from abstractgateway.runtime import (
     EffectOutcome,
     EffectType,
     Execution,
-    Runtime,
     RunState,
     RunStatus,
+    Runtime,
     WorkflowSpec,
 )
 from abstractgateway.service.summaries import blocked_by

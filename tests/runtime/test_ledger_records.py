@@ -6,10 +6,24 @@ from abstractgateway.runtime import EffectOutcome, EffectType, RunStatus, StepPl
 from abstractgateway.runtime.chain import verify_chain
 from tests.runtime.workflows import Calls, Json, World, ask_then_end, call_then_end, effect, end, outline, spec
 
-FIELDS = (
-    "run_id step_id node_id status effect result error started_at ended_at actor_id session_id attempt "
-    "idempotency_key prev_hash record_hash signature"
-).split()
+FIELDS = [
+    "run_id",
+    "step_id",
+    "node_id",
+    "status",
+    "effect",
+    "result",
+    "error",
+    "started_at",
+    "ended_at",
+    "actor_id",
+    "session_id",
+    "attempt",
+    "idempotency_key",
+    "prev_hash",
+    "record_hash",
+    "signature",
+]
 
 
 def without_links(record: Json) -> Json:

@@ -8,9 +8,9 @@ import pytest
 from abstractgateway.runtime import (
     EffectOutcome,
     EffectType,
-    Runtime,
     RunState,
     RunStatus,
+    Runtime,
     ScheduledRuntime,
     Scheduler,
     WaitReason,

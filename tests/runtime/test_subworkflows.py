@@ -8,9 +8,9 @@ from abstractgateway.runtime import (
     Effect,
     EffectOutcome,
     EffectType,
-    Runtime,
     RunState,
     RunStatus,
+    Runtime,
     StepPlan,
     WorkflowSpec,
 )

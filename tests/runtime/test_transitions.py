@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from abstractgateway.errors import Conflict, Invalid
-from abstractgateway.runtime import EffectType, Runtime, RunState, RunStatus, WaitReason, WaitState
+from abstractgateway.runtime import EffectType, RunState, RunStatus, Runtime, WaitReason, WaitState
 from abstractgateway.runtime.transitions import TRANSITIONS, VERBS, next_status, to_mermaid
 from tests.runtime.workflows import World, ask_then_end, effect, end, spec
 

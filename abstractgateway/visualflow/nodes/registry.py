@@ -19,6 +19,7 @@ from . import (
     listeners,
     literals,
     logic,
+    memory,
     models,
     objects,
     strings,
@@ -43,6 +44,7 @@ _FAMILIES = (
     code,
     catalogs,
     listeners,
+    memory,
 )
 
 REGISTRY: Mapping[str, NodeType] = MappingProxyType({row.name: row for family in _FAMILIES for row in family.TYPES})

@@ -27,11 +27,12 @@ from .vocabulary import BUILTINS, MODULES
 
 MAX_ARGUMENT_BYTES = 16_777_216
 MAX_RESULT_BYTES = 4_194_304
-_LONGEST_START_S = 2.0
-"""Starting a process takes 40 ms, on a busy machine much longer; the first call's time does not include it."""
+_LONGEST_START_S = 10.0
+"""Starting a process takes 40 ms, on a busy machine much longer; the time of a call does not include it."""
 
 _WORKER = Path(__file__).with_name("worker.py")
 _CHUNK = 65_536
+_READY = b"ready\n"
 _RESULT, _RAISED, _NO_SANDBOX = b"R", b"E", b"N"
 _ANSWERED = (_RESULT, _RAISED)
 """A child that answers has read its whole call; after any other the next child might read the rest of it."""
@@ -215,15 +216,16 @@ class _Worker:
         )
         os.set_blocking(self._call, False)
         os.set_blocking(self._answer, False)
-        self._start_s = _LONGEST_START_S
+        self._is_ready = False
 
     def call(self, request: bytes, timeout_s: float, until: float | None) -> bytes:
         """Send a call and return the answer of the child that took it, once that child has ended.
 
         Raises `TakesLong` at the instant `until` of the monotonic clock, `CodeFailed` after the timeout.
         """
-        deadline = time.monotonic() + timeout_s + self._start_s
-        self._start_s = 0.0
+        if not self._is_ready:
+            self._await_start(until)
+        deadline = time.monotonic() + timeout_s
         exchange = _Exchange(self._call, self._answer, self._report, request)
         while not exchange.is_over:
             left = min(deadline, until or deadline) - time.monotonic()
@@ -234,6 +236,20 @@ class _Worker:
             else:
                 raise CodeFailed(f"took longer than {timeout_s:g} s")
         return exchange.answer()
+
+    def _await_start(self, until: float | None) -> None:
+        deadline = time.monotonic() + _LONGEST_START_S
+        poll = select.poll()
+        poll.register(self._report, select.POLLIN)
+        left = min(deadline, until or deadline) - time.monotonic()
+        if not poll.poll(max(0, math.ceil(left * 1000))):
+            if until is not None and until < deadline:
+                raise TakesLong
+            raise _WorkerGone(f"it did not start in {_LONGEST_START_S:g} s")
+        said = os.read(self._report, _CHUNK)
+        if said != _READY:
+            raise _WorkerGone(said.decode(errors="replace")[-500:] or "it ended")
+        self._is_ready = True
 
     def kill(self) -> None:
         """Let the process and its child end."""

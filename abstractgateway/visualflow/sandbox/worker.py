@@ -47,6 +47,7 @@ def main(config: dict[str, Any]) -> None:
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     gc.collect()
     gc.freeze()
+    os.write(REPORT, b"ready\n")
     while True:
         ended, alive = os.pipe()
         child = os.fork()
@@ -204,7 +205,17 @@ def make_builtins(names: list[str], modules: frozenset[str]) -> dict[str, Any]:
     return {**chosen, **errors, "print": lambda *_values, **_options: None, "__import__": load}
 
 
-class FixedDatetime(datetime.datetime):
+class StandIn(type):
+    """Takes every day for a day, and every time for a time, whichever of the two classes made it."""
+
+    def __instancecheck__(cls, item: Any) -> bool:
+        return isinstance(item, cls.__mro__[1])
+
+    def __subclasscheck__(cls, other: Any) -> bool:
+        return issubclass(other, cls.__mro__[1])
+
+
+class FixedDatetime(datetime.datetime, metaclass=StandIn):
     """Tells the time of the step, so that a step that is executed again computes the same."""
 
     moment: datetime.datetime
@@ -223,7 +234,7 @@ class FixedDatetime(datetime.datetime):
         return cls.now()
 
 
-class FixedDate(datetime.date):
+class FixedDate(datetime.date, metaclass=StandIn):
     """The same for days."""
 
     @classmethod

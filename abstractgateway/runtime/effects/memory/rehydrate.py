@@ -92,7 +92,7 @@ def _revive(artifacts: KernelArtifacts, spans: Sequence[JsonObject], reference: 
         name = span_id(resolve(spans, reference)) if isinstance(reference, int) else reference
         metadata = artifacts.get_metadata(name)
         if metadata is None:
-            raise NotFound(f"no span {name!r}", code="unknown_span")
+            raise NotFound(f"no span {name!r}")
         return _read(artifacts, name, metadata.tags.get("kind"))
     except GatewayError as error:
         return Revived(str(reference), error=str(error))

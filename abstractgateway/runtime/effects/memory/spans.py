@@ -77,7 +77,9 @@ def span_id(span: Span) -> str:
 
 def newest_first(spans: Sequence[Span]) -> list[Span]:
     """Return spans by the time they were made, the newest first; of equal ones the later added comes first."""
-    return sorted(reversed(spans), key=lambda span: seconds(span.get("created_at")) or 0.0, reverse=True)
+    latest_first = list(reversed(spans))
+    latest_first.sort(key=lambda span: seconds(span.get("created_at")) or 0.0, reverse=True)
+    return latest_first
 
 
 def resolve(ordered: Sequence[Span], reference: str | int) -> Span:
@@ -85,10 +87,10 @@ def resolve(ordered: Sequence[Span], reference: str | int) -> Span:
     if isinstance(reference, int):
         if 1 <= reference <= len(ordered):
             return ordered[reference - 1]
-        raise NotFound(f"no span number {reference!r}; there are {len(ordered)}", code="unknown_span")
+        raise NotFound(f"no span number {reference!r}; there are {len(ordered)}")
     found = next((span for span in ordered if span_id(span) == reference), None)
     if found is None:
-        raise NotFound(f"no span {reference!r} among the {len(ordered)} there are", code="unknown_span")
+        raise NotFound(f"no span {reference!r} among the {len(ordered)} there are")
     return found
 
 

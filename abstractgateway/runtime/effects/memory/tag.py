@@ -47,7 +47,7 @@ def _with_span(owners: list[OpenRun], reference: str | int) -> list[OpenRun]:
             continue
         found.append(owner)
     if not found:
-        raise NotFound(f"no span {reference!r} in this scope", code="unknown_span")
+        raise NotFound(f"no span {reference!r} in this scope")
     return found
 
 

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from abstractgateway.errors import GatewayError
+from abstractgateway.stores.base import Stores
+from tests.stores.shapes import FILES, MEMORY, SQLITE, Backend
+
+
+@pytest.fixture(params=[MEMORY, FILES, SQLITE], ids=lambda backend: backend.name)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
+    return chosen
+
+
+@pytest.fixture(params=[FILES, SQLITE], ids=lambda backend: backend.name)
+def durable(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
+    return chosen
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Backend, Path], Stores]]:
+    """Open stores that are closed when the test ends."""
+    known: list[Stores] = []
+
+    def open_at(backend: Backend, directory: Path) -> Stores:
+        known.append(backend.open_at(directory))
+        return known[-1]
+
+    yield open_at
+    for stores in known:
+        with suppress(GatewayError, OSError):
+            stores.close()
+
+
+@pytest.fixture
+def stores(backend: Backend, opened: Callable[[Backend, Path], Stores], tmp_path: Path) -> Stores:
+    return opened(backend, tmp_path)
