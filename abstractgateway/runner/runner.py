@@ -113,8 +113,13 @@ class Runner:
         """
         self.own()
         self._driver.unblock()
-        while self._apply_commands() or self._release_due() or self._driver.work(wait=False):
-            continue
+        try:
+            while self._apply_commands() or self._release_due() or self._driver.work(wait=False):
+                continue
+        except LeaseLost as error:
+            self._lose(error)
+        if self._lost is not None:
+            raise self._lost
 
     def next_due(self) -> float | None:
         """Return the second (since the epoch) at which the next timer is due, or None."""
