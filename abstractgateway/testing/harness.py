@@ -130,7 +130,7 @@ class GatewayHarness:
 
     def _open_question(self, run_id: str) -> RunState | None:
         for state in self._tree(run_id):
-            if state.waiting is not None and state.waiting.reason in (WaitReason.USER, WaitReason.EVENT):
+            if state.waiting is not None and _is_question(state.waiting):
                 return state
         return None
 
@@ -140,6 +140,12 @@ class GatewayHarness:
             return False
         self.clock.move(max(0.0, due - self.clock.now().timestamp()))
         return True
+
+
+def _is_question(waiting: WaitState) -> bool:
+    """An event with a scope comes from other runs; a question has a key of its own."""
+    is_event = waiting.reason is WaitReason.EVENT and not str(waiting.wait_key).startswith("evt:")
+    return is_event or waiting.reason is WaitReason.USER
 
 
 def _hosts(flows: Mapping[str, Any] | None, bundles: Iterable[str | Path]) -> list[FlowSet | BundleHost]:

@@ -10,7 +10,8 @@ import time
 from dbos import DBOS, DBOSConfig
 
 directory = tempfile.TemporaryDirectory(prefix="bench-")
-config: DBOSConfig = {"name": "bench", "system_database_url": f"sqlite:///{directory.name}/dbos.sqlite", "log_level": "ERROR"}
+url = f"sqlite:///{directory.name}/dbos.sqlite"
+config: DBOSConfig = {"name": "bench", "system_database_url": url, "log_level": "ERROR"}
 logging.disable(logging.CRITICAL)
 DBOS(config=config)
 

@@ -35,7 +35,8 @@ def timed(graph, runs: int, steps: int) -> float:
     return runs * steps / (time.perf_counter() - begin)
 
 
-with tempfile.TemporaryDirectory(prefix="bench-") as directory, SqliteSaver.from_conn_string(f"{directory}/g.sqlite") as saver:
+directory = tempfile.TemporaryDirectory(prefix="bench-")
+with SqliteSaver.from_conn_string(f"{directory.name}/g.sqlite") as saver:
     graph = builder.compile(checkpointer=saver)
     figures = {
         "1 run x 100 steps": timed(graph, 1, 100),

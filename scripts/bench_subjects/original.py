@@ -46,8 +46,8 @@ with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stores = {"run_store": SqliteRunStore(database), "ledger_store": SqliteLedgerStore(database)}
     else:
         stores = {"run_store": JsonFileRunStore(directory), "ledger_store": JsonlLedgerStore(directory)}
-    done = {EffectType.TOOL_CALLS: lambda run, effect, following: EffectOutcome.completed({"mode": "executed", "results": []})}
-    runtime = Runtime(**stores, effect_handlers=done)
+    outcome = EffectOutcome.completed({"mode": "executed", "results": []})
+    runtime = Runtime(**stores, effect_handlers={EffectType.TOOL_CALLS: lambda run, effect, following: outcome})
     figures = {
         "1 run x 100 steps": steps_per_second(runtime, SAY, 1, 100),
         "1 run x 1,000 steps": steps_per_second(runtime, SAY, 1, 1000),

@@ -13,10 +13,10 @@ import time
 ROW, STATE = "r" * 600, "s" * 2048
 
 
-def timed(path: str, steps: int, per_transaction: int, synchronous: str = "FULL", updates_per_step: float = 1.0) -> float:
+def timed(path: str, steps: int, per_transaction: int) -> float:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA wal_autocheckpoint=4000")
     connection.executescript(
         "CREATE TABLE run (id TEXT PRIMARY KEY, revision INTEGER, state TEXT);"
@@ -28,7 +28,7 @@ def timed(path: str, steps: int, per_transaction: int, synchronous: str = "FULL"
         connection.execute("BEGIN IMMEDIATE")
         rows = [("r", 2 * (first + number) + half, ROW) for number in range(per_transaction) for half in (0, 1)]
         connection.executemany("INSERT INTO ledger VALUES (?, ?, ?)", rows)
-        for _ in range(max(1, round(per_transaction * updates_per_step))):
+        for _ in range(per_transaction):
             connection.execute("UPDATE run SET revision = revision + 1, state = ? WHERE id = 'r'", (STATE,))
         connection.execute("COMMIT")
     took = time.perf_counter() - begin
