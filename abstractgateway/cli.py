@@ -1,4 +1,4 @@
-"""The command `abstractgateway`: serve a gateway over HTTP, or drive its runs without HTTP.
+"""The command `abstractgateway`: serve a gateway over HTTP, drive its runs without HTTP, and pack bundles.
 
 Exit codes: 0 after an orderly end, 1 when something has to be put right first, 2 for a command line that is wrong.
 """
@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from ._version import __version__
+from .cli_bundles import add_bundle_commands
 from .config import GatewayConfig
 from .errors import GatewayError, Unavailable
 from .security import startup_problems
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(command=_serve)
     runner = commands.add_parser("runner", help="drive the runs of the data directory, without HTTP")
     runner.set_defaults(command=_run_runner)
+    add_bundle_commands(commands)
     return parser
 
 

@@ -10,7 +10,7 @@ from .clock import Clock, SystemClock
 from .config import GatewayConfig
 from .errors import Unavailable
 from .hosts import BundleHost, WorkflowHost
-from .runner import Runner, RunnerLock
+from .runner import Runner, RunnerElsewhere, RunnerLock
 from .runtime.effects import ExternalEffect
 from .runtime.effects.model import LanguageModel, call_model, no_model
 from .runtime.effects.tools import FunctionTools, ToolBox, call_tools
@@ -53,7 +53,9 @@ def open_gateway(
         config=config,
         stores=stores,
         runner=runner,
-        runs=RunService(stores=stores, runtime=runtime, host=host, runner=runner),
+        runs=RunService(
+            stores=stores, runtime=runtime, host=host, runner=runner or RunnerElsewhere(_runner_lock(config))
+        ),
         ledger=LedgerService(stores=stores),
         commands=CommandService(stores=stores, clock=clock),
         bundles=BundleService(host=host),
@@ -140,8 +142,16 @@ class HostedWorkflows(WorkflowRegistry):
             return None
 
 
+def _elsewhere(config: GatewayConfig) -> RunnerElsewhere:
+    return RunnerElsewhere(_runner_lock(config))
+
+
+def _runner_lock(config: GatewayConfig) -> RunnerLock:
+    return RunnerLock(Path(config.data_dir) / LOCK_FILE)
+
+
 def _build_runner(config: GatewayConfig, stores: Stores, runtime: Runtime, host: WorkflowHost, clock: Clock) -> Runner:
-    lock = None if config.store_backend == "memory" else RunnerLock(Path(config.data_dir) / LOCK_FILE)
+    lock = None if config.store_backend == "memory" else _runner_lock(config)
     return Runner(
         stores=stores,
         runtime=runtime,

@@ -46,6 +46,7 @@ class GatewayConfig:
     allowed_origins: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")
     allowed_hosts: tuple[str, ...] = ()
     max_body_bytes: int = 256_000
+    max_bundle_bytes: int = 78_643_200
     max_sse: int = 10_000
     http_threads: int = 8
     code_timeout_s: float = 5.0
@@ -242,6 +243,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Names the `Host` header may have besides loopback and the bound address; `*` for any.",
     ),
     Setting("max_body_bytes", _legacy("MAX_BODY_BYTES"), _at_least(0), "The largest body of a write; 0 for no limit."),
+    Setting("max_bundle_bytes", _legacy("MAX_BUNDLE_BYTES"), _at_least(1), "The largest bundle that may be uploaded."),
     Setting("max_sse", _legacy("MAX_SSE"), _at_least(1), "How many streams may be open at once."),
     Setting(
         "http_threads",

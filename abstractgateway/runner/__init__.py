@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .commands import COMMAND_TYPES, CommandApplier
-from .lock import RunnerLock
+from .lock import RunnerElsewhere, RunnerLock
 from .runner import Runner
 
-__all__ = ["COMMAND_TYPES", "CommandApplier", "Runner", "RunnerLock"]
+__all__ = ["COMMAND_TYPES", "CommandApplier", "Runner", "RunnerElsewhere", "RunnerLock"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from ..clock import Clock, to_iso
 from ..errors import Conflict, GatewayError, Invalid, LeaseLost, NotFound, Unavailable
@@ -24,14 +25,24 @@ _log = logging.getLogger(__name__)
 
 COMMAND_TYPES = ("pause", "resume", "cancel", "emit_event", "update_schedule", "compact_memory")
 
+PATIENT_ATTEMPTS = 3
+"""How often a command is tried beside the runs that go on; a run between two quick effects is free half of the time."""
+
 
 class CommandApplier:
-    """Applies the commands of a store's inbox."""
+    """Applies the commands of a store's inbox.
 
-    def __init__(self, stores: Stores, clock: Clock) -> None:
+    A run whose effects are quick changes so often that a command hardly fits in: after a few attempts it is applied
+    `quietly`, which is how the driver is told to hold everything for a moment.
+    """
+
+    def __init__(
+        self, stores: Stores, clock: Clock, *, quietly: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self.epoch: int | None = None
         self._stores = stores
         self._clock = clock
+        self._quietly = quietly
 
     def apply(self, command: CommandRecord) -> CommandOutcome:
         """Apply one command durably and return its outcome.
@@ -45,13 +56,7 @@ class CommandApplier:
             return self._reject(command, f"unknown command type {command.type!r}; known: {known}")
         applied = self._outcome(command, "applied", None)
         try:
-            transact(
-                self._stores,
-                self._clock,
-                lambda draft: change(draft, command),
-                epoch=self.epoch,
-                to_commit=lambda draft, _: draft.to_commit(applied),
-            )
+            self._transact(lambda draft: change(draft, command), applied)
         except (LeaseLost, Unavailable, OSError):
             raise
         except GatewayError as error:
@@ -62,6 +67,22 @@ class CommandApplier:
             _log.exception("command %s could not be applied", command.command_id)
             return self._reject(command, f"internal error: {type(error).__name__}: {error}")
         return applied
+
+    def _transact(self, change: Callable[[Draft], None], applied: CommandOutcome) -> None:
+        with ExitStack() as stack:
+
+            def on_stale(attempt: int) -> None:
+                if attempt == PATIENT_ATTEMPTS:
+                    stack.enter_context(self._quietly())
+
+            transact(
+                self._stores,
+                self._clock,
+                change,
+                epoch=self.epoch,
+                to_commit=lambda draft, _: draft.to_commit(applied),
+                on_stale=on_stale,
+            )
 
     def _reject(self, command: CommandRecord, reason: str) -> CommandOutcome:
         rejected = self._outcome(command, "rejected", printable(reason))

@@ -15,7 +15,8 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import GatewayError, Invalid, LeaseLost, NotFound, StaleWrite
@@ -88,6 +89,8 @@ class Driver:
         self._aside: dict[str, _PutAside] = {}  # by workflow id
         self._troubles: dict[str, str] = {}  # runs that rest after something went wrong, and what it was
         self._is_draining = False
+        self._is_quiet = False
+        self._held: list[Work] = []
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
 
@@ -145,6 +148,19 @@ class Driver:
             self._is_draining = True
             return self._released.wait_for(lambda: self._under_way() == 0, timeout_s)
 
+    @contextmanager
+    def quieted(self) -> Iterator[None]:
+        """Hold all work while somebody changes a run who would otherwise always come too late."""
+        self._is_quiet = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._is_quiet = False
+                held, self._held = self._held, []
+            for work in held:
+                self._queue.put(work)
+
     @property
     def has_blocked(self) -> bool:
         return bool(self._aside)
@@ -171,6 +187,8 @@ class Driver:
             return next(reasons, None) or self._troubles.get(run_id)
 
     def _go_on(self, work: Work) -> None:
+        if self._is_quiet and self._hold(work):
+            return
         if self._is_draining and work.settling is None:
             self._release(work.run_id, None)
             return
@@ -193,6 +211,12 @@ class Driver:
             self._release(work.run_id, None)
             return
         self._commit(commit, lambda receipt, error: self._committed(work, receipt, error))
+
+    def _hold(self, work: Work) -> bool:
+        with self._lock:
+            if self._is_quiet:
+                self._held.append(work)
+            return self._is_quiet
 
     def _open(self, work: Work) -> Execution | None:
         """Return an execution of the run as it is stored; None when the work is over, or cannot be done now."""

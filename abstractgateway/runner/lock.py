@@ -34,8 +34,35 @@ class RunnerLock:
         self._fd = fd
         return True
 
+    def is_free(self) -> bool:
+        """Say whether nobody holds the lock; it is shared for the blink of an eye to find out."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
     def release(self) -> None:
         """Give the lock back; without it nothing happens."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+class RunnerElsewhere:
+    """The runner of a process that leaves driving runs to another one: it can only tell whether there is one."""
+
+    def __init__(self, lock: RunnerLock) -> None:
+        self._lock = lock
+
+    def explain(self, run_id: str) -> str | None:
+        """Return why a run does not go on: nobody drives it."""
+        if not self._lock.is_free():
+            return None
+        return "no runner drives the runs of this data directory; start 'abstractgateway runner' on it"

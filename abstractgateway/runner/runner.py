@@ -60,7 +60,6 @@ class Runner:
         self._advance_workers = advance_workers
         self._timers: Timers[str] = Timers()  # run ids, by seconds since the epoch
         self._resting: Timers[Work] = Timers()  # by seconds of the monotonic clock
-        self._applier = CommandApplier(stores, clock)
         self._effects: Pool = InlinePool() if inline else ThreadPool(effect_workers, "gateway-effect")
         self._driver = Driver(
             stores=stores,
@@ -73,6 +72,7 @@ class Runner:
             on_lease_lost=self._lose,
             on_not_due=self._timers.add,
         )
+        self._applier = CommandApplier(stores, clock, quietly=self._driver.quieted)
         self._wake = threading.Event()
         self._loop_thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -175,6 +175,8 @@ class Runner:
             self._wake.wait(STANDBY_S)
         if self._is_stopping():
             return
+        while not self._is_stopping() and self._try(self._apply_commands):
+            continue  # what was accepted while nobody drove the runs comes before their next step
         workers = [self._start_worker(number) for number in range(self._advance_workers)]
         while not self._is_stopping():
             self._wake.clear()

@@ -296,9 +296,14 @@ def transact(
     *,
     epoch: int | None = None,
     to_commit: Callable[[Draft, Result], Commit] | None = None,
+    on_stale: Callable[[int], None] | None = None,
 ) -> Result:
-    """Apply a change to a fresh draft and commit it; repeat from the start when a run in it was changed meanwhile."""
-    for _ in range(MAX_ATTEMPTS):
+    """Apply a change to a fresh draft and commit it; repeat from the start when a run in it was changed meanwhile.
+
+    `on_stale` is called with the number of the attempt (from 1) that came too late. Raises `Conflict` with the code
+    `busy` when none was in time.
+    """
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         draft = Draft(stores, clock, epoch=epoch)
         result = change(draft)
         commit = to_commit(draft, result) if to_commit is not None else draft.to_commit()
@@ -309,6 +314,8 @@ def transact(
             return result
         except StaleWrite as error:
             last = error
+            if on_stale is not None:
+                on_stale(attempt)
     raise Conflict(f"the run is changed too often by others: {last}", code="busy")
 
 

@@ -6,7 +6,7 @@ that is added later is protected before anybody thinks of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..config import GatewayConfig
@@ -14,7 +14,11 @@ from .hosts import HostList, is_loopback
 from .origins import OriginList
 from .tokens import TokenSet
 
-OPEN_PATHS = frozenset({"/api/health"})
+OPEN_PATHS = frozenset({"/api/health", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", "/redoc"})
+BUNDLE_UPLOAD = "/api/gateway/bundles/upload"
+FORM_BYTES = 2 * 1_048_576
+"""What a form may have around the file that it brings."""
+
 _READS = frozenset({"GET", "HEAD"})
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -61,6 +65,7 @@ class SecurityPolicy:
     protect_write: bool
     open_reads_on_loopback: bool
     max_body_bytes: int
+    upload_limits: Mapping[str, int]
 
     @staticmethod
     def from_config(config: GatewayConfig, *, bound_host: str | None = None) -> SecurityPolicy:
@@ -74,7 +79,17 @@ class SecurityPolicy:
             protect_write=config.protect_write,
             open_reads_on_loopback=config.dev_read_no_auth,
             max_body_bytes=config.max_body_bytes if config.security else 0,
+            upload_limits={BUNDLE_UPLOAD: config.max_bundle_bytes + FORM_BYTES} if config.security else {},
         )
+
+    def body_limit(self, path: str) -> int:
+        """Return how many bytes the body of a request to this path may have; 0 for no limit."""
+        return self.upload_limits.get(path, self.max_body_bytes)
+
+    @property
+    def largest_body(self) -> int:
+        """How many bytes any body may have; 0 for no limit."""
+        return max(self.max_body_bytes, *self.upload_limits.values()) if self.max_body_bytes else 0
 
     def decide(self, facts: RequestFacts) -> Allow | Deny:
         """Return the first refusal among host, origin, token and size, else `Allow`."""
@@ -91,10 +106,11 @@ class SecurityPolicy:
             return self.protect_read and not opened
         return self.protect_write or facts.method not in _WRITES
 
-    def too_large_text(self, size: int | None) -> str:
+    @staticmethod
+    def too_large_text(size: int | None, limit: int) -> str:
         """Return what a client is told about a body over the limit; None stands for a size that is not known."""
         found = f"{size} bytes > " if size is not None else "more than "
-        return f"Payload Too Large ({found}{self.max_body_bytes} bytes)"
+        return f"Payload Too Large ({found}{limit} bytes)"
 
 
 def _check_host(policy: SecurityPolicy, facts: RequestFacts) -> Deny | None:
@@ -121,10 +137,10 @@ def _check_token(policy: SecurityPolicy, facts: RequestFacts) -> Deny | None:
 
 
 def _check_size(policy: SecurityPolicy, facts: RequestFacts) -> Deny | None:
-    size = facts.content_length
-    if size is None or not policy.max_body_bytes or facts.method not in _WRITES or size <= policy.max_body_bytes:
+    size, limit = facts.content_length, policy.body_limit(facts.path)
+    if size is None or not limit or facts.method not in _WRITES or size <= limit:
         return None
-    return Deny(413, "payload_too_large", policy.too_large_text(size))
+    return Deny(413, "payload_too_large", policy.too_large_text(size, limit))
 
 
 # The order is part of the contract: a foreign page learns nothing, a client without a token nothing about limits.

@@ -97,9 +97,7 @@ def _input_data(state: RunState, artifact_store: ArtifactStore | None) -> JsonOb
     if artifact_store is None:
         return public
     tags = {"source": "history_bundle", "kind": "input_data"}
-    small: JsonObject = without_large_values(
-        public, artifact_store, run_id=state.run_id, path="input_data", tags=tags
-    )
+    small: JsonObject = without_large_values(public, artifact_store, run_id=state.run_id, path="input_data", tags=tags)
     return small
 
 

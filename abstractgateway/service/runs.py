@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import Invalid, NotFound
 from ..hosts.base import WorkflowHost
 from ..jsonvalue import JsonObject
 from ..runner.driver import ACTOR
-from ..runner.runner import Runner
 from ..runtime.commit import StoredRun
 from ..runtime.draft import Draft
 from ..runtime.journal import without_kernel_keys
@@ -21,10 +20,17 @@ from .summaries import blocked_by, run_summary
 from .workflow_snapshots import WorkflowSnapshots
 
 
+class Explains(Protocol):
+    """Whoever drives runs, as far as it can tell why one does not go on."""
+
+    def explain(self, run_id: str) -> str | None:
+        """Return the reason, or None when the run is driven as it should be."""
+
+
 class RunService:
     """The use cases around runs."""
 
-    def __init__(self, *, stores: Stores, runtime: Runtime, host: WorkflowHost, runner: Runner | None) -> None:
+    def __init__(self, *, stores: Stores, runtime: Runtime, host: WorkflowHost, runner: Explains | None) -> None:
         self._stores = stores
         self._runtime = runtime
         self._host = host

@@ -32,9 +32,7 @@ def session_turns(
     chats are turns.
     """
     wanted = max(1, limit)
-    query = RunQuery(
-        session_id=session_id, root_only=True, hide_internal=True, limit=max(_LEAST_SCANNED, 5 * wanted)
-    )
+    query = RunQuery(session_id=session_id, root_only=True, hide_internal=True, limit=max(_LEAST_SCANNED, 5 * wanted))
     opened = (run_store.open(row.run_id) for row in run_store.find(query))
     states = sorted((stored.state for stored in opened if stored is not None), key=_started)
     chats = [state for state in states if _kind(state) == "chat"]

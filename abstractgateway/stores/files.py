@@ -30,7 +30,7 @@ from .group import GroupWriter, Submission, closed_error
 from .journal import JOURNAL_START, MAX_BYTES, Journal, Placed
 from .layout import Layout
 from .problems import Problems
-from .recovery import read_directory
+from .recovery import checkpoints_ahead, read_directory, read_epoch
 from .staging import Admitted, Head, Staging, after_write
 from .view import DirectoryView
 from .wake import Wake
@@ -147,7 +147,11 @@ class FileStores:
     def _settle(self, placed: list[Placed]) -> DirectoryView:
         """Put the journal's entries into the files, and return what the directory then holds."""
         entries = [entry for _, entry in placed]
-        apply_entries(self._disk, self.layout, entries)
+        newer = checkpoints_ahead(self.layout, entries) if self._journal.is_damaged else ()
+        if self._journal.is_damaged:
+            known = [entry.epoch for entry in entries if entry.epoch is not None]
+            entries.append(Entry(epoch=max([read_epoch(self.layout, self.problems), *known])))
+        apply_entries(self._disk, self.layout, entries, newer)
         self._journal.mark_applied(self._journal.end)
         view = DirectoryView(self.layout)
         read_directory(self.layout, self._disk, self.problems, view)

@@ -7,6 +7,7 @@ entries. When it has grown large, the files are made durable and a new generatio
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Collection, Sequence
@@ -62,6 +63,8 @@ class Journal:
         self._fd = -1
         self._inode = -1
         self._refusal: str | None = None
+        self._has_leftovers = False  # whether bytes of a batch that failed may follow the end
+        self.is_damaged = False  # whether entries that are in the files were unreadable when it was opened
         self.generation = 0
         self.end = HEADER.size
 
@@ -83,7 +86,8 @@ class Journal:
         data = self.path.read_bytes()
         head = _header(data)
         found = scan(data[HEADER.size :], HEADER.size)
-        if head is None or found.damaged or _is_applied_beyond(head, found.end):
+        self.is_damaged = head is None or found.damaged > 0 or _is_applied_beyond(head, found.end)
+        if self.is_damaged:
             aside = keep_damaged(self._disk, self.path, data)
             self._problems.note(self.path.name, f"is damaged; {len(found.entries)} entries were read, kept as {aside}")
         self._attach()
@@ -133,11 +137,15 @@ class Journal:
             raise Unavailable(self._refusal, code="store_failed")
         encoded = [entry.encode(self.end) for entry in entries]
         try:
+            if self._has_leftovers:
+                self._disk.truncate(self._fd, self.end)
+            self._has_leftovers = True
             self._disk.write_at(self._fd, self.end, b"".join(encoded))
         except OSError as error:
-            self._undo(error)
+            self._undo()
             raise Unavailable(f"the journal cannot be written: {error}", code="store_failed") from error
         self._sync()
+        self._has_leftovers = False
         placed: list[Placed] = []
         for entry, data in zip(entries, encoded, strict=True):
             self.end += len(data)
@@ -218,16 +226,15 @@ class Journal:
         try:
             self._disk.sync(self._fd)
         except OSError as error:
-            self._undo(error)
+            self._undo()
             self.refuse(f"an fsync of the journal failed: {error}")
             raise Unavailable(f"the journal cannot be made durable: {error}", code="store_failed") from error
 
-    def _undo(self, error: OSError) -> None:
+    def _undo(self) -> None:
         """Cut off what was written of a batch, so that neither a restart nor another process takes it for durable."""
-        try:
+        with contextlib.suppress(OSError):  # then it is cut off before the next batch is written
             self._disk.truncate(self._fd, self.end)
-        except OSError:
-            self.refuse(f"the journal could not be written ({error}) nor cut back")
+            self._has_leftovers = False
 
 
 def _generation_of(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ..errors import Invalid
 from ..jsonvalue import JsonObject, loads
 from .base import CommandOutcome, CommandRecord, RunRow
 from .disk import Disk
+from .entries import Entry
 from .layout import FileHead, Layout, Listing, decode_run, quarantine, read_object, repaired_lines
 from .problems import Problems
 from .view import DirectoryView
@@ -40,6 +42,23 @@ def read_epoch(layout: Layout, problems: Problems) -> int:
     if epoch is None:
         return int(time.time()) if layout.epoch.exists() else 0
     return epoch
+
+
+def checkpoints_ahead(layout: Layout, entries: Iterable[Entry]) -> set[str]:
+    """Return the runs whose checkpoint files are newer than the newest of some entries.
+
+    That is so when the journal is damaged and has lost entries that were in the files already.
+    """
+    revisions = {run.run_id: run.revision for entry in entries for run in entry.runs}
+    ahead: set[str] = set()
+    for run_id, revision in revisions.items():
+        try:
+            _, head = decode_run(layout.run(run_id).read_bytes())
+        except (Invalid, OSError):
+            continue
+        if head is not None and head.revision > revision:
+            ahead.add(run_id)
+    return ahead
 
 
 class _Reader:

@@ -36,11 +36,14 @@ class Wake:
         self._stamp = -1
         self._is_closed = False
         self._is_deaf = False
+        self._is_troubled = False
         self._fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         with contextlib.suppress(OSError):  # no name for a bell here: this process looks on its own
             self._socket.bind(self._path(self._name))
         self._socket.settimeout(LOOK_S)
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)  # a process that does not answer must not hold up the commits of this one
         self._thread = threading.Thread(target=self._listen, name="gateway-wake", daemon=True)
         self._thread.start()
 
@@ -58,11 +61,12 @@ class Wake:
             return
         self._is_closed = True
         with contextlib.suppress(OSError):
-            self._socket.sendto(b"!", socket.MSG_DONTWAIT, self._path(self._name))
+            self._sender.sendto(b"!", self._path(self._name))
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self._forget(self._name)
         self._socket.close()
+        self._sender.close()
         os.close(self._fd)
 
     def _listen(self) -> None:
@@ -81,15 +85,18 @@ class Wake:
     def _look(self, has_rung: bool) -> None:
         try:
             self._on_wake(has_rung)
+            self._is_troubled = False
         except Exception as error:  # the bell must outlive a store that cannot be read for a while
-            _log.warning("changes of other processes could not be read: %s: %s", type(error).__name__, error)
+            if not self._is_troubled:
+                _log.warning("changes of other processes cannot be read: %s: %s", type(error).__name__, error)
+            self._is_troubled = True
         except BaseException as error:  # nobody above this thread could handle it
             _log.critical("changes of other processes are no longer read: %s: %s", type(error).__name__, error)
             self._is_deaf = True
 
     def _send(self, name: str) -> None:
         try:
-            self._socket.sendto(b"!", socket.MSG_DONTWAIT, self._path(name))
+            self._sender.sendto(b"!", self._path(name))
         except (ConnectionRefusedError, FileNotFoundError):
             self._forget(name)
         except OSError:

@@ -87,7 +87,8 @@ class FaultyDisk(Disk):
         self._crash_after(fault)
 
     def truncate(self, fd: int, size: int) -> None:
-        fault = self._step(self._paths[fd], writes=True)
+        is_spared = self._mode in ("short", "enospc")  # cutting a file needs no space
+        fault = self._step(self._paths[fd], writes=not is_spared)
         self._fail(fault, "torn")
         super().truncate(fd, size)
         self._crash_after(fault)

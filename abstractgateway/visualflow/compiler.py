@@ -5,11 +5,10 @@ A compiled flow never changes and is shared by all its runs; everything that cha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import Invalid
 from ..runtime.models import NodeHandler, WorkflowSpec
 from .agent import agent_workflow
 from .evaluation import InputCompiler
@@ -18,9 +17,10 @@ from .graph import Graph, Problem, build_graph, data_order, find_cycle
 from .handlers import action_handler, ask_handler, pure_handler, with_output_keys
 from .node import Action, Ask, Control, NodeType, Pure, Site
 from .nodes.agents import agent_workflow_id
-from .nodes.listeners import LISTENER, listener_workflow_id
+from .nodes.listeners import listener_workflow_id
 from .nodes.registry import REGISTRY, is_pure_without_pins, library
 from .nodes.subflow import referenced_flow
+from .reach import Reach, reach_of
 from .sandbox import CodeRunner
 from .values import split_path
 
@@ -62,29 +62,19 @@ def compile_flow(
     """
     flow = parse_flow(document, flow_id=workflow_id)
     graph = build_graph(flow, is_pure_without_pins)
-    entry = graph.entry()
-    if entry is None:
-        raise Invalid("flow", "there is no execution node to start at", code="flow_invalid")
-    reachable = graph.reachable(entry)
-    listening = _listening(graph, reachable)
-    executed = list(dict.fromkeys([*reachable, *(item for node_id in listening for item in graph.reachable(node_id))]))
+    reach = reach_of(graph)
+    executed = reach.executed
     ring = find_cycle(graph, executed)
     used = {*executed, *(() if ring else _values_of(graph, executed))}
     problems = _problems(graph)
     raise_problems([*_unknown_types(flow), *_texts(problems, used, is_used=True), *_cycle_text(ring)])
-    compiled = _compile(_Plan(graph, library(code_runner), workflow_id or flow.id, entry, executed, listening))
+    compiled = _compile(_Plan(graph, reach, library(code_runner), workflow_id or flow.id))
     harmless = (*_unreachable(graph, executed), *_never_run(graph), *_texts(problems, used, is_used=False))
     advice = (*_advice(graph, used), *_unknown_flows(graph, used, known_flows))
     return replace(compiled, warnings=(*flow.warnings, *graph.warnings, *harmless, *advice))
 
 
-def _listening(graph: Graph, reachable: list[str]) -> list[str]:
-    """Return the nodes that begin chains of their own: they run beside the flow, not in it."""
-    nodes = graph.flow.nodes.values()
-    return [node.id for node in nodes if node.type == LISTENER and node.id in graph.execution.difference(reachable)]
-
-
-def _values_of(graph: Graph, executed: list[str]) -> list[str]:
+def _values_of(graph: Graph, executed: Iterable[str]) -> list[str]:
     return data_order(graph, [source.node for node_id in executed for source in graph.dependencies(node_id)])
 
 
@@ -103,27 +93,25 @@ def _cycle_text(ring: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be made of a graph: which nodes are executed, and which of them begin a workflow."""
+    """What is to be made of a graph: of which of its nodes, by which library, under which id."""
 
     graph: Graph
+    reach: Reach
     types: Mapping[str, NodeType]
     workflow_id: str
-    entry: str
-    executed: list[str]
-    listening: list[str]
 
 
 def _compile(plan: _Plan) -> CompiledFlow:
-    workflow_id, nodes = plan.workflow_id, plan.graph.flow.nodes
+    workflow_id, nodes, reach = plan.workflow_id, plan.graph.flow.nodes, plan.reach
     compiler = InputCompiler(plan.graph, plan.types)
-    made = {item: _handler(nodes[item], plan, compiler) for item in plan.executed}
-    handlers = with_output_keys(made, [nodes[item] for item in plan.executed if nodes[item].data.get("outputKey")])
-    agents = [item for item in plan.executed if nodes[item].type == "agent"]
+    made = {item: _handler(nodes[item], plan, compiler) for item in reach.executed}
+    handlers = with_output_keys(made, [nodes[item] for item in reach.executed if nodes[item].data.get("outputKey")])
+    agents = [item for item in reach.executed if nodes[item].type == "agent"]
     return CompiledFlow(
-        workflow=WorkflowSpec(workflow_id, plan.entry, handlers),
+        workflow=WorkflowSpec(workflow_id, reach.entry, handlers),
         derived=tuple(agent_workflow(agent_workflow_id(workflow_id, item)) for item in agents),
         listeners=tuple(
-            WorkflowSpec(listener_workflow_id(workflow_id, item), item, handlers) for item in plan.listening
+            WorkflowSpec(listener_workflow_id(workflow_id, item), item, handlers) for item in reach.listening
         ),
     )
 
@@ -191,7 +179,7 @@ def _is_case(handle: str) -> bool:
     return handle == "default" or handle.startswith("case:")
 
 
-def _unreachable(graph: Graph, reachable: list[str]) -> list[str]:
+def _unreachable(graph: Graph, reachable: Collection[str]) -> list[str]:
     lost = [node_id for node_id in graph.flow.nodes if node_id in graph.execution and node_id not in reachable]
     return [f"node {node_id!r} ({graph.flow.nodes[node_id].type}) is never reached" for node_id in lost]
 

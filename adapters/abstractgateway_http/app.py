@@ -12,18 +12,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
 from abstractgateway.errors import GatewayError
 from abstractgateway.ids import new_hex
-from abstractgateway.security import Deny, Headers, RequestFacts, SecurityPolicy, cors_headers, preflight_headers
+from abstractgateway.security import Deny, RequestFacts, SecurityPolicy, cors_headers, preflight_headers
 
 from .blocking import BlockingStreams
-from .fields import LARGEST, ValidationFailed, read_body, read_query
+from .fields import ValidationFailed, read_body, read_form, read_headers, read_query
 from .frames import RECONNECT_MS, retry_frame
+from .refusal import Refused
 from .render import REQUEST_ID, denial, gateway_problem, problem, redirect_answer
-from .routes import ROUTES, Call, Route, RouteTable
+from .route import Call, Route, RouteTable
+from .routes import ROUTES
 from .stream import DOOR_KEY, StreamRequest
 
 if TYPE_CHECKING:
@@ -34,15 +37,6 @@ log = logging.getLogger("abstractgateway.http")
 # Two of a server's threads are kept free of streams that cannot leave them.
 _THREADS_KEPT_FREE = 2
 _SANE_REQUEST_ID = re.compile(r"[!-~]{1,128}")
-_EVENT_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
-
-
-class Refused(Exception):
-    """The request is answered with a refusal; raised where a handler would have nothing to return."""
-
-    def __init__(self, status: int, code: str, detail: str, headers: Headers = ()) -> None:
-        super().__init__(detail)
-        self.deny = Deny(status, code, detail, headers)
 
 
 class GatewayApp:
@@ -103,23 +97,32 @@ class GatewayApp:
         return Call(
             gateway=self._gateway,
             path=path,
-            query=read_query(route.query, _last_values(request)) if route.query else {},
-            body=read_body(route.body, self._json_bytes(request)) if route.body is not None else {},
-            last_event_id=_last_event_id(request),
+            query=read_query(route.query, _last_values(request.args)) if route.query else {},
+            body=self._body(request, route) if route.body is not None else {},
+            headers=read_headers(route.headers, _header_values(request, route)) if route.headers else {},
             open_stream=partial(self._open, request),
+            request=request,
         )
 
-    def _json_bytes(self, request: Request) -> bytes:
-        if not request.is_json:
-            given = request.headers.get("Content-Type")
-            detail = f"a JSON body needs the header 'Content-Type: application/json', not {given!r}"
-            raise Refused(415, "unsupported_media_type", detail)
-        request.max_content_length = self._policy.max_body_bytes or None
+    def _body(self, request: Request, route: Route) -> Mapping[str, Any]:
+        fields = route.body or ()
+        request.max_content_length = self._policy.body_limit(request.path) or None
         try:
-            return request.get_data(cache=False)
+            if route.is_form:
+                return read_form(fields, _form_values(request))
+            raw = self._json_bytes(request, may_lack=route.may_lack_body)
+            return read_body(fields, raw or b"{}") if route.may_lack_body else read_body(fields, raw)
         except RequestEntityTooLarge as refusal:
             # A body without a declared length was cut off while it was read.
-            raise Refused(413, "payload_too_large", self._policy.too_large_text(None)) from refusal
+            limit = self._policy.body_limit(request.path)
+            raise Refused(413, "payload_too_large", self._policy.too_large_text(None, limit)) from refusal
+
+    def _json_bytes(self, request: Request, *, may_lack: bool) -> bytes:
+        given = request.headers.get("Content-Type")
+        if not request.is_json and not (may_lack and given is None and not request.content_length):
+            detail = f"a JSON body needs the header 'Content-Type: application/json', not {given!r}"
+            raise Refused(415, "unsupported_media_type", detail)
+        return request.get_data(cache=False)
 
     def _open(self, request: Request, wanted: StreamRequest) -> Iterable[bytes]:
         # Iterators: of a list, Werkzeug would send the length, and the response would end there.
@@ -158,14 +161,21 @@ def _request_id(given: str | None) -> str:
     return given if given and _SANE_REQUEST_ID.fullmatch(given) else new_hex()
 
 
-def _last_values(request: Request) -> dict[str, str]:
-    return {name: values[-1] for name, values in request.args.lists()}
+def _last_values(values: MultiDict[str, Any]) -> dict[str, Any]:
+    return {name: found[-1] for name, found in values.lists()}
 
 
-def _last_event_id(request: Request) -> int:
-    """What a client sends that is not a cursor of ours cannot be one: it counts as not sent."""
-    given = request.headers.get("Last-Event-ID", "").strip()
-    return min(int(given), LARGEST) if _EVENT_ID.fullmatch(given) else 0
+def _header_values(request: Request, route: Route) -> dict[str, str]:
+    found = {field.name: request.headers.get(field.name) for field in route.headers}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _form_values(request: Request) -> dict[str, Any]:
+    if request.mimetype != "multipart/form-data":
+        given = request.headers.get("Content-Type")
+        detail = f"a form with files needs the header 'Content-Type: multipart/form-data', not {given!r}"
+        raise Refused(415, "unsupported_media_type", detail)
+    return {**_last_values(request.form), **_last_values(request.files)}
 
 
 def _preflight(request: Request) -> Response:

@@ -9,7 +9,9 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
+
+from werkzeug.datastructures import FileStorage
 
 from abstractgateway import jsonvalue
 from abstractgateway.errors import Invalid
@@ -22,6 +24,7 @@ LARGEST = 2**63 - 1
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
+_EVENT_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
 
 
@@ -45,18 +48,26 @@ class Mismatch(Exception):
 
 
 @dataclass(frozen=True)
+class Reader:
+    """How one value is read, and the JSON schema of what is accepted. `read` raises `Mismatch`."""
+
+    read: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Field:
     """One input of a route: how its value is read, and what it is when the client does not give it."""
 
     name: str
-    read: Callable[[Any], Any]
+    reader: Reader
     default: Callable[[], Any] = lambda: None
     required: bool = False
     nullable: bool = False
+    about: str = ""
 
 
-def text(value: Any) -> str:
-    """Read a text; half a surrogate pair, which JSON can spell, is none."""
+def _read_text(value: Any) -> str:
     if not isinstance(value, str):
         raise Mismatch("string_type", "Input should be a valid string")
     try:
@@ -67,31 +78,75 @@ def text(value: Any) -> str:
     return value
 
 
-def query_text(value: str) -> str | None:
-    """Read a text of the query; a blank one counts as not given."""
+def _read_query_text(value: str) -> str | None:
     return value.strip() or None
 
 
-def json_object(value: Any) -> dict[str, Any]:
-    """Read a JSON object."""
+def _read_object(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise Mismatch("dict_type", "Input should be a valid dictionary")
 
 
-def flag(value: str) -> bool:
-    """Read a boolean of the query: `true false 1 0 yes no on off`, in any case."""
-    lowered = value.strip().lower()
+def _read_flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    lowered = value.strip().lower() if isinstance(value, str) else ""
     if lowered in _TRUE or lowered in _FALSE:
         return lowered in _TRUE
     raise Mismatch("bool_parsing", "Input should be a valid boolean, unable to interpret input")
 
 
-def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
+text = Reader(_read_text, {"type": "string"})
+"""A text; half a surrogate pair, which JSON can spell, is none."""
+
+query_text = Reader(_read_query_text, {"type": "string"})
+"""A text of the query; a blank one counts as not given."""
+
+json_object = Reader(_read_object, {"type": "object"})
+"""A JSON object."""
+
+flag = Reader(_read_flag, {"type": "boolean"})
+"""A boolean; in queries and forms `true false 1 0 yes no on off`, in any case."""
+
+
+def _read_upload(value: Any) -> BinaryIO:
+    if isinstance(value, FileStorage):
+        return cast(BinaryIO, value.stream)
+    raise Mismatch("value_error", "Value error, Expected a file part of multipart/form-data")
+
+
+def _read_event_id(value: str) -> int:
+    stripped = value.strip()
+    return min(int(stripped), LARGEST) if _EVENT_ID.fullmatch(stripped) else 0
+
+
+upload = Reader(_read_upload, {"type": "string", "format": "binary"})
+"""A file of a form, as a stream of bytes."""
+
+event_id = Reader(_read_event_id, {"type": "string"})
+"""What a client has seen last; what is not a cursor of ours counts as 0."""
+
+
+def key_text(most: int) -> Reader:
+    """Return a reader of texts of 1 to `most` visible ASCII characters."""
+    pattern = re.compile(rf"[!-~]{{1,{most}}}", re.ASCII)
+
+    def read(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise Mismatch("string_pattern_mismatch", f"Input should be 1 to {most} visible ASCII characters")
+        return value
+
+    return Reader(read, {"type": "string", "minLength": 1, "maxLength": most})
+
+
+def whole(least: int, most: int = LARGEST) -> Reader:
     """Return a reader of whole numbers between two bounds, both allowed."""
 
-    def read(value: str) -> int:
-        if not _WHOLE.fullmatch(value.strip()):
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise Mismatch("int_type", "Input should be a valid integer")
+        if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
             raise Mismatch("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
         number = int(value)
         if number < least:
@@ -100,10 +155,10 @@ def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
             raise Mismatch("less_than_equal", f"Input should be less than or equal to {most}", le=most)
         return number
 
-    return read
+    return Reader(read, {"type": "integer", "minimum": least, "maximum": most})
 
 
-def seconds(above: float, most: float) -> Callable[[str], float]:
+def seconds(above: float, most: float) -> Reader:
     """Return a reader of numbers that are greater than one bound and at most the other."""
 
     def read(value: str) -> float:
@@ -116,12 +171,22 @@ def seconds(above: float, most: float) -> Callable[[str], float]:
             raise Mismatch("less_than_equal", f"Input should be less than or equal to {most}", le=most)
         return number
 
-    return read
+    return Reader(read, {"type": "number", "exclusiveMinimum": above, "maximum": most})
 
 
 def read_query(fields: Sequence[Field], values: Mapping[str, str]) -> dict[str, Any]:
     """Return the value of every field; names that no field has are ignored. Raises `ValidationFailed`."""
     return _read(fields, values, "query")
+
+
+def read_headers(fields: Sequence[Field], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of every field of the request's head. Raises `ValidationFailed`."""
+    return _read(fields, values, "header")
+
+
+def read_form(fields: Sequence[Field], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every field of a form, its files included. Raises `ValidationFailed`."""
+    return _read(fields, values, "body")
 
 
 def read_body(fields: Sequence[Field], raw: bytes) -> dict[str, Any]:
@@ -143,7 +208,7 @@ def _read(fields: Sequence[Field], values: Mapping[str, Any], place: str) -> dic
             found[field.name] = _value(field, values)
         except Mismatch as mismatch:
             given = values.get(field.name) if field.name in values else dict(values)
-            problems.append(_problem(mismatch, [place, field.name], given))
+            problems.append(_problem(mismatch, [place, field.name], _quotable(given)))
     if problems:
         raise ValidationFailed(problems)
     return found
@@ -155,7 +220,14 @@ def _value(field: Field, values: Mapping[str, Any]) -> Any:
             raise Mismatch("missing", "Field required")
         return field.default()
     value = values[field.name]
-    return None if value is None and field.nullable else field.read(value)
+    return None if value is None and field.nullable else field.reader.read(value)
+
+
+def _quotable(given: Any) -> Any:
+    """Return what a refusal may quote: a file of a form is named, not shown."""
+    if isinstance(given, dict):
+        return {name: _quotable(value) for name, value in given.items()}
+    return given.filename if isinstance(given, FileStorage) else given
 
 
 def _problem(mismatch: Mismatch, loc: list[str], given: Any) -> Problem:

@@ -24,6 +24,9 @@ from . import hub
 from .render import waitress_error
 from .stream import DOOR_KEY, Connection, StreamRequest
 
+# A body a little over the limit is still read, so that the client reads the refusal instead of a reset connection.
+_READ_BEYOND_LIMIT = 1_048_576
+
 log = logging.getLogger("abstractgateway.http.server")
 
 _NEEDED: tuple[tuple[type, tuple[str, ...]], ...] = (
@@ -222,6 +225,29 @@ class HandoverChannel(HTTPChannel):
             self.del_channel()
         # Neither the socket's closing nor the hub may keep this channel alive.
         seat.adopt(Connection(sock, chunked, unsent, partial(self.mailbox.post, sock.close)))
+
+
+class LimitedParser(HTTPRequestParser):
+    """Reads a request; how large its body may be depends on its path."""
+
+    def __init__(self, body_limit: Callable[[str], int], adj: Any) -> None:
+        super().__init__(adj)
+        self._body_limit = body_limit
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        limit = self._body_limit(getattr(self, "path", ""))
+        if limit:
+            self.adj = copy(self.adj)
+            self.adj.max_request_body_size = limit + _READ_BEYOND_LIMIT
+
+
+def limit_bodies(listeners: list[Any], body_limit: Callable[[str], int]) -> None:
+    """Have the listening sockets of a waitress server refuse bodies over the limit of their path (0: none)."""
+    for listener in listeners:
+        listener.channel_class = type(
+            "LimitedChannel", (HTTPChannel,), {"parser_class": staticmethod(partial(LimitedParser, body_limit))}
+        )
 
 
 def missing_names() -> list[str]:

@@ -19,11 +19,31 @@ from .frames import CONTENT_TYPE
 
 JSON_TYPE = "application/json"
 REQUEST_ID = "X-Request-Id"
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 def json_answer(payload: Any) -> Response:
     """Return a 200 with the JSON of a value."""
-    return Response(jsonvalue.dumps(payload, field="response"), 200, content_type=JSON_TYPE)
+    return json_bytes_answer(jsonvalue.dumps(payload, field="response"))
+
+
+def json_bytes_answer(body: bytes) -> Response:
+    """Return a 200 with JSON that is encoded already."""
+    return Response(body, 200, content_type=JSON_TYPE)
+
+
+def page_answer(body: bytes, content_type: str) -> Response:
+    """Return a file of the documentation page, which may load nothing but files of this server."""
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": _PAGE_POLICY,
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(body, 200, content_type=content_type, headers=headers)
 
 
 def ledger_answer(records: Sequence[bytes], next_after: int) -> Response:

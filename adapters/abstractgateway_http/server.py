@@ -34,8 +34,6 @@ _IDLE_S = 30
 _CLEANUP_S = 10
 # One request ahead is read while another is worked on: that is how a client's leaving is noticed.
 _LOOKAHEAD = 1
-# A body a little over the limit is still read, so that the client reads the refusal instead of a reset connection.
-_READ_BEYOND_LIMIT = 1_048_576
 _NO_LIMIT = 2**62
 # With Python's 5 ms, one busy thread makes every other request and stream wait for it 5 ms at a time.
 _SWITCH_S = 0.0005
@@ -116,6 +114,7 @@ class GatewayServer:
         self.stop()
 
     def _make_hub(self, limits: HubLimits) -> StreamHub | None:
+        handover.limit_bodies(self._listeners, self.app.body_limit)
         missing = handover.missing_names()
         if missing:
             log.warning("streams keep a worker thread each, because %s is missing", ", ".join(missing))
@@ -201,11 +200,10 @@ def _fast_switching() -> Iterator[None]:
 
 def _settings(config: Any, connections: int) -> dict[str, Any]:
     # The loop polls: select() dies at file number 1024, and streams keep numbers taken.
-    limit = config.max_body_bytes if config.security else 0
     return {
         "threads": config.http_threads,
         "connection_limit": connections,
-        "max_request_body_size": limit + _READ_BEYOND_LIMIT if limit else _NO_LIMIT,
+        "max_request_body_size": _NO_LIMIT,
         "channel_timeout": _IDLE_S,
         "cleanup_interval": _CLEANUP_S,
         "channel_request_lookahead": _LOOKAHEAD,

@@ -26,6 +26,7 @@ FLOORS = (
     "service",
     "compose",
     "testing",
+    "cli_bundles",
     "cli",
     "__main__",
 )

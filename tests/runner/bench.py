@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from abstractgateway.errors import NotFound
@@ -66,11 +66,11 @@ class Bench:
         return self.runtime().start(workflow=workflow, vars=vars, actor_id=actor_id, **ids)
 
     def send(
-        self, run_id: str, type: str, payload: Mapping[str, Any] | None = None, command_id: str | None = None
+        self, run_id: str, type: str, payload: Json | None = None, command_id: str | None = None
     ) -> str:
         """Put a command into the inbox and return its id."""
         command_id = command_id or f"c-{next(self._numbers)}"
-        command = CommandRecord(command_id, run_id, type, dict(payload or {}), "2026-01-01T00:00:00+00:00", "me")
+        command = CommandRecord(command_id, run_id, type, payload or {}, "2026-01-01T00:00:00+00:00", "me")
         self.stores.commands.append(command)
         return command_id
 

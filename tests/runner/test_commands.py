@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from abstractgateway.errors import Unavailable
-from abstractgateway.runtime import CommandRecord, Commit, CommitReceipt, EffectType, RunStatus
+from abstractgateway.runtime import Commit, CommitReceipt, EffectType, RunStatus
 from abstractgateway.stores import open_memory_stores
 from tests.runner.bench import Bench
 from tests.runtime.workflows import Crash, Json, ask_then_end, effect, end, loop, spec
@@ -229,15 +229,35 @@ def test_a_command_waits_while_the_store_cannot_write() -> None:
     assert bench.outcome(command) == ("applied", None)
 
 
-def test_one_command_that_nobody_foresaw_does_not_keep_the_next_from_its_turn(bench: Bench) -> None:
+class OddRuns:
+    """A run store that breaks the first time it is asked for children."""
+
+    def __init__(self, runs: Any) -> None:
+        self._runs = runs
+        self._is_broken = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runs, name)
+
+    def children_of(self, run_id: str) -> list[str]:
+        if self._is_broken:
+            self._is_broken = False
+            raise TypeError("odd")
+        found: list[str] = self._runs.children_of(run_id)
+        return found
+
+
+def test_one_command_that_nobody_foresaw_does_not_keep_the_next_from_its_turn() -> None:
+    stores = Faulty()
+    bench = Bench(stores)
     run_id = waiting(bench, ask_then_end())
-    bench.stores.commands.append(CommandRecord("odd", run_id, "resume", None, ""))  # type: ignore[arg-type]
-    command = bench.send(run_id, "cancel")
+    stores.runs = OddRuns(stores.runs)
+    odd, good = bench.send(run_id, "pause"), bench.send(run_id, "cancel")
 
     bench.runner().run_until_idle()
 
-    assert "internal error: TypeError" in str(bench.outcome("odd")[1])
-    assert bench.outcome(command) == ("applied", None)
+    assert bench.outcome(odd) == ("rejected", "internal error: TypeError: odd")
+    assert bench.outcome(good) == ("applied", None)
 
 
 def tree(bench: Bench) -> list[str]:

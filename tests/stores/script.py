@@ -86,7 +86,7 @@ class Setting:
 
     def open(self, directory: Path, disk: Disk | None = None) -> Stores:
         return open_file_stores(
-            directory, disk=disk, journal_bytes=self.journal_bytes, pending_bytes=self.pending_bytes
+            directory, disk=disk or FaultyDisk(), journal_bytes=self.journal_bytes, pending_bytes=self.pending_bytes
         )
 
 

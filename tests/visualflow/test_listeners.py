@@ -171,7 +171,7 @@ def test_a_cancelled_run_takes_its_listeners_with_it(draw: Any) -> None:
 
 
 def scheduled(draw: Any, schedule: str | None, **config: Any) -> Any:
-    given = {"schedule": schedule, **config} if schedule is not None else config
+    given = {**config, "schedule": schedule}
     return draw.flow(
         [
             draw.node("at", "on_schedule", "", "> timestamp recurrent", eventConfig=given),
@@ -204,9 +204,9 @@ def _instant(text: str) -> Any:
     return datetime.fromisoformat(text)
 
 
-@pytest.mark.parametrize("config", [{"schedule": "2s", "recurrent": False}, {"schedule": "2026-11-21T07:00:00Z"}])
-def test_a_schedule_that_does_not_recur_ends_its_run(draw: Any, config: dict[str, Any]) -> None:
-    harness = GatewayHarness(flows={"f": scheduled(draw, None, **config)})
+@pytest.mark.parametrize(("schedule", "config"), [("2s", {"recurrent": False}), ("2026-11-21T07:00:00Z", {})])
+def test_a_schedule_that_does_not_recur_ends_its_run(draw: Any, schedule: str, config: dict[str, Any]) -> None:
+    harness = GatewayHarness(flows={"f": scheduled(draw, schedule, **config)})
 
     outcome = harness.run("f")
 

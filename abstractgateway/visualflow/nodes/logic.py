@@ -53,6 +53,14 @@ def _coalesce(node: Node) -> Evaluate:
     return lambda inputs, _step: next((inputs[pin] for pin in pins if inputs.get(pin) is not None), None)
 
 
+def _is_empty(_node: Node) -> Evaluate:
+    def look(inputs: Inputs, _step: Step) -> bool:
+        text = inputs.get("text")
+        return text is None or not str(text).strip()
+
+    return look
+
+
 TYPES = (
     NodeType(
         "compare",
@@ -66,5 +74,13 @@ TYPES = (
     NodeType("not", "logic", Pure(_not), ("value",), ("result",), "True for what counts as false."),
     NodeType("and", "logic", Pure(_and), ("a", "b"), ("result",), "True when both inputs count as true."),
     NodeType("or", "logic", Pure(_or), ("a", "b"), ("result",), "True when an input counts as true."),
+    NodeType(
+        "is_empty_string",
+        "logic",
+        Pure(_is_empty, without_pins=False),
+        ("text",),
+        ("result",),
+        "True for null and for a text that holds nothing but blanks.",
+    ),
     NodeType("coalesce", "logic", Pure(_coalesce), ("a", "b"), ("result",), "Gives the first input that is not null."),
 )

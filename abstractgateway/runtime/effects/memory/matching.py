@@ -84,9 +84,7 @@ def tag_of(span: Span, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def connected(
-    found: Sequence[int], spans: Sequence[Span], *, hops: int, connect_by: Sequence[str]
-) -> list[int]:
+def connected(found: Sequence[int], spans: Sequence[Span], *, hops: int, connect_by: Sequence[str]) -> list[int]:
     """Return the positions of the spans connected to those found, in the order of `spans` (by time).
 
     Connected are up to `hops` neighbours on each side, and the spans that share the value of a tag in `connect_by`.

@@ -22,6 +22,7 @@ def memory_note(request: EffectRequest) -> EffectOutcome:
     if note is None:
         raise Invalid("", "requires payload.note")
     scope, tags = scope_of(request, may_be_all=False), tags_of(request.payload.get("tags"))
+    is_kept = flag(request, "keep_in_context", "keepInContext")
     artifacts, base = artifacts_of(request), base_run(request)
     owner = open_owner(request.draft, base.state, scope)
     body = _body(request, note)
@@ -29,7 +30,7 @@ def memory_note(request: EffectRequest) -> EffectOutcome:
     add_span(request.draft, owner, _span(request, artifact_id, body, tags))
     shown = preview(note)
     meta: JsonObject = {"span_id": artifact_id, "created_at": body["created_at"], "note_preview": shown}
-    if flag(request, "keep_in_context", "keepInContext"):
+    if is_kept:
         messages = messages_of(base.state)
         is_new = add_once(messages, note_message(artifact_id, note))
         put_messages(request.draft, base, messages)

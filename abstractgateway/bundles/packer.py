@@ -1,0 +1,204 @@
+"""Packing flows into a bundle: the same files always give the same bytes.
+
+Members are sorted by name, carry the zip format's first date and fixed modes, and are not compressed, because
+compressed bytes differ between zlib versions. Flow documents keep the bytes that their files have.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..clock import parse_iso, to_iso
+from ..errors import Invalid
+from ..jsonvalue import JsonObject, loads
+from ..visualflow.reach import referenced_flows
+from .catalogue import Bundle
+from .compiled import compile_bundle
+from .manifest import FORMAT_VERSION, parse_manifest
+from .naming import check_bundle_name
+
+_FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_REGULAR_FILE_MODE = 0o100644 << 16
+_MADE_ON_UNIX = 3
+_ID_KEYS = ("id", "flow_id", "workflow_id")
+
+
+@dataclass(frozen=True)
+class PackedBundle:
+    """A bundle in memory: its bytes, its manifest, and what its author may want to know."""
+
+    content: bytes
+    manifest: JsonObject
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A flow file: where it is, its bytes, and what they say."""
+
+    path: Path
+    content: bytes
+    document: JsonObject
+
+
+@dataclass(frozen=True)
+class BundleWishes:
+    """What is to be said of a bundle; what is left out follows from its flows.
+
+    Without `created_at` it is the latest `updated_at` or `created_at` of the flows, so that packing again gives the
+    same bytes.
+    """
+
+    bundle_id: str = ""
+    bundle_version: str = "0.0.0"
+    entrypoints: Sequence[str] = ()
+    default_entrypoint: str | None = None
+    created_at: str | None = None
+    metadata: JsonObject = field(default_factory=dict)
+
+
+def pack_bundle(
+    root: str | Path, *, flows_dir: str | Path | None = None, wishes: BundleWishes | None = None
+) -> PackedBundle:
+    """Return a bundle of a flow and of all flows that its subflow nodes run.
+
+    These are found by their id in `flows_dir`, or beside the root file, whatever their files are called. Raises
+    `Invalid` naming everything that is missing, and whatever keeps one of the flows from being compiled.
+    """
+    wanted = wishes or BundleWishes()
+    first = _read(Path(root))
+    directory = Path(flows_dir) if flows_dir is not None else Path(root).parent
+    flows = _collect(first, directory, wanted.entrypoints)
+    manifest = _manifest(flow_id_of(first.document), flows, wanted)
+    parsed = parse_manifest(manifest)
+    documents = {flow_id: source.document for flow_id, source in flows.items()}
+    compiled = compile_bundle(Bundle("", parsed, documents))
+    members = {parsed.flows[flow_id]: source.content for flow_id, source in flows.items()}
+    members["manifest.json"] = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
+    warnings = [f"flow {flow_id!r}: {text}" for flow_id, flow in compiled.items() for text in flow.warnings]
+    return PackedBundle(zip_bytes(members), manifest, tuple(warnings))
+
+
+def pack_directory(directory: str | Path) -> PackedBundle:
+    """Return the bundle of a directory that has the tree of one. Raises `Invalid` for a manifest that is wrong."""
+    base = Path(directory)
+    files = sorted(path for path in base.rglob("*") if path.is_file())
+    members = {path.relative_to(base).as_posix(): path.read_bytes() for path in files}
+    if "manifest.json" not in members:
+        raise Invalid("bundle", f"{str(directory)!r} has no manifest.json")
+    manifest = loads(members["manifest.json"], field="manifest")
+    parse_manifest(manifest)
+    return PackedBundle(zip_bytes(members), manifest)
+
+
+def zip_bytes(members: Mapping[str, bytes]) -> bytes:
+    """Return a zip file with these members."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(members.items()):
+            member = zipfile.ZipInfo(name, _FIRST_ZIP_DATE)
+            member.create_system = _MADE_ON_UNIX
+            member.external_attr = _REGULAR_FILE_MODE
+            archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+def flow_id_of(document: Any) -> str:
+    """Return the id of a flow document, or an empty text."""
+    if not isinstance(document, dict):
+        return ""
+    found = (document.get(key) for key in _ID_KEYS)
+    return next((str(value).strip() for value in found if isinstance(value, (str, int)) and str(value).strip()), "")
+
+
+def _read(path: Path) -> _Source:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Invalid("flow", f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+    document = loads(content, field=path.name)
+    if not isinstance(document, dict) or not flow_id_of(document):
+        raise Invalid("flow", f"{str(path)!r} is no flow: it has no 'id'")
+    return _Source(path, content, document)
+
+
+def _collect(first: _Source, directory: Path, entrypoints: Sequence[str]) -> dict[str, _Source]:
+    """Return the flows that are needed, by id; the order in which they are found does not matter."""
+    if not directory.is_dir():
+        raise Invalid("flows_dir", f"{str(directory)!r} is no directory")
+    known = _by_id(directory)
+    found = {flow_id_of(first.document): first}
+    queue = [*referenced_flows(first.document), *entrypoints]
+    missing: set[str] = set()
+    while queue:
+        flow_id = queue.pop()
+        if flow_id in found or flow_id in missing:
+            continue
+        path = known.get(flow_id)
+        if path is None:
+            missing.add(flow_id)
+            continue
+        found[flow_id] = _read(path)
+        queue += referenced_flows(found[flow_id].document)
+    if missing:
+        raise Invalid("flow", f"the flows {sorted(missing)} are needed but not in {str(directory)!r}")
+    return dict(sorted(found.items()))
+
+
+def _by_id(directory: Path) -> dict[str, Path]:
+    """Return the flow files of a directory by the id inside; of two with one id, the file that is named after it."""
+    known: dict[str, Path] = {}
+    for path in sorted(directory.glob("*.json")):
+        try:
+            flow_id = flow_id_of(loads(path.read_bytes()))
+        except (Invalid, OSError):
+            continue
+        if flow_id and (flow_id not in known or path.stem == flow_id):
+            known[flow_id] = path
+    return known
+
+
+def _manifest(root_id: str, flows: Mapping[str, _Source], wishes: BundleWishes) -> JsonObject:
+    bundle_id, version = wishes.bundle_id.strip() or root_id, wishes.bundle_version.strip() or "0.0.0"
+    check_bundle_name(bundle_id, version)
+    listed = list(dict.fromkeys(wishes.entrypoints)) or [root_id]
+    default = wishes.default_entrypoint or (root_id if root_id in listed else listed[0])
+    return {
+        "bundle_format_version": FORMAT_VERSION,
+        "bundle_id": bundle_id,
+        "bundle_version": version,
+        "created_at": wishes.created_at if wishes.created_at is not None else _latest_change(flows),
+        "entrypoints": [_entrypoint(flow_id, flows[flow_id].document) for flow_id in listed],
+        "default_entrypoint": default,
+        "flows": {flow_id: f"flows/{flow_id}.json" for flow_id in flows},
+        "artifacts": {},
+        "assets": {},
+        "metadata": wishes.metadata,
+    }
+
+
+def _entrypoint(flow_id: str, document: JsonObject) -> JsonObject:
+    name, description, interfaces = (document.get(key) for key in ("name", "description", "interfaces"))
+    return {
+        "flow_id": flow_id,
+        "name": name.strip() if isinstance(name, str) and name.strip() else flow_id,
+        "description": description if isinstance(description, str) else "",
+        "interfaces": [item for item in interfaces if isinstance(item, str)] if isinstance(interfaces, list) else [],
+    }
+
+
+def _latest_change(flows: Mapping[str, _Source]) -> str:
+    stamps = []
+    for source in flows.values():
+        for key in ("updated_at", "created_at"):
+            try:
+                stamps.append(parse_iso(str(source.document.get(key) or ""), field=key))
+            except Invalid:
+                continue
+    return to_iso(max(stamps)) if stamps else ""

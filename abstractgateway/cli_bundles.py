@@ -1,0 +1,144 @@
+"""The commands `abstractgateway bundle …`: pack flows, and look at what is packed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .bundles.catalogue import Catalogue, open_bundle
+from .bundles.compiled import compile_bundle
+from .bundles.naming import bundle_file_name
+from .bundles.packer import BundleWishes, PackedBundle, pack_bundle, pack_directory
+from .config import GatewayConfig
+from .errors import Invalid
+from .jsonvalue import loads
+from .visualflow.compiler import compile_flow
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_bundle_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `bundle` and its commands to a parser; each sets `command` to the function that does it."""
+    bundle = commands.add_parser("bundle", help="pack flows into bundles, and look at bundles")
+    chosen = bundle.add_subparsers(required=True, metavar="command")
+    _add_pack(chosen)
+    inspect = chosen.add_parser("inspect", help="print the manifest and the flows of a bundle as JSON")
+    inspect.add_argument("path", type=Path, help="a .flow file, or a directory with the same tree")
+    inspect.set_defaults(command=_inspect)
+    validate = chosen.add_parser(
+        "validate", help="say whether bundles and flows can be run, and what is odd about them"
+    )
+    validate.add_argument("paths", type=Path, nargs="+", help=".flow files, directories, or flows as .json")
+    validate.set_defaults(command=_validate)
+    listing = chosen.add_parser("list", help="list the bundles of a directory")
+    listing.add_argument("directory", type=Path, nargs="?", help="default: the directory of the settings")
+    listing.set_defaults(command=_list)
+
+
+def _add_pack(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    pack = commands.add_parser("pack", help="pack a flow and all flows that it runs into one bundle")
+    pack.add_argument("root", type=Path, help="the flow as .json, or a directory with the tree of a bundle")
+    pack.add_argument("--out", type=Path, help="the file to write (default: <id>@<version>.flow)")
+    pack.add_argument("--flows-dir", type=Path, help="where the other flows are (default: beside the root)")
+    pack.add_argument("--bundle-id", default="", help="default: the id of the root flow")
+    pack.add_argument("--bundle-version", default="0.0.0", help="default: %(default)s")
+    pack.add_argument("--entrypoint", action="append", default=[], help="a flow that may be started; may be repeated")
+    pack.add_argument("--default-entrypoint", help="the one that is started when a request names none")
+    pack.add_argument("--created-at", help="default: when the flows were changed last")
+    pack.set_defaults(command=_pack)
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    packed = pack_directory(arguments.root) if arguments.root.is_dir() else _packed_flow(arguments)
+    manifest = packed.manifest
+    name = bundle_file_name(str(manifest["bundle_id"]), str(manifest.get("bundle_version") or "0.0.0"))
+    target = arguments.out or Path(name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(packed.content)
+    except OSError as error:
+        raise Invalid("out", f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    _print_warnings(packed.warnings)
+    print(f"packed {len(manifest['flows'])} flows into {target}")
+
+
+def _packed_flow(arguments: argparse.Namespace) -> PackedBundle:
+    wishes = BundleWishes(
+        bundle_id=arguments.bundle_id,
+        bundle_version=arguments.bundle_version,
+        entrypoints=tuple(arguments.entrypoint),
+        default_entrypoint=arguments.default_entrypoint,
+        created_at=arguments.created_at,
+    )
+    return pack_bundle(arguments.root, flows_dir=arguments.flows_dir, wishes=wishes)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    bundle = open_bundle(arguments.path)
+    manifest = bundle.manifest
+    shown = {
+        "bundle_ref": bundle.ref,
+        "created_at": manifest.created_at,
+        "default_entrypoint": manifest.default_entrypoint,
+        "entrypoints": [
+            {"flow_id": item.flow_id, "name": item.name, "interfaces": list(item.interfaces)}
+            for item in manifest.entrypoints
+        ],
+        "flows": {
+            flow_id: {
+                "path": manifest.flows[flow_id],
+                "name": document.get("name"),
+                "nodes": len(document.get("nodes") or []),
+                "sha256": bundle.flow_hash(flow_id),
+            }
+            for flow_id, document in sorted(bundle.flows.items())
+        },
+        "metadata": manifest.metadata,
+    }
+    print(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    wrong: list[str] = []
+    for path in arguments.paths:
+        try:
+            warnings = _checked(path)
+        except Invalid as error:
+            wrong.append(f"{path}: {error}".replace("; ", "\n  "))
+            continue
+        _print_warnings(f"{path}: {text}" for text in warnings)
+        print(f"{path}: can be run")
+    if wrong:
+        raise Invalid("", "\n".join(wrong), code="bundle_invalid")
+
+
+def _checked(path: Path) -> list[str]:
+    """Return the warnings of a bundle or a flow. Raises `Invalid` for what cannot be run."""
+    if path.suffix == ".json":
+        try:
+            return list(compile_flow(loads(path.read_bytes(), field="flow")).warnings)
+        except OSError as error:
+            raise Invalid("flow", f"cannot be read: {error.strerror or error}") from error
+    compiled = compile_bundle(open_bundle(path))
+    return [f"flow {flow_id!r}: {text}" for flow_id, flow in compiled.items() for text in flow.warnings]
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    directory = arguments.directory or Path(GatewayConfig.from_env().flows_dir)
+    catalogue = Catalogue(directory)
+    for _, versions in sorted(catalogue.bundles.items()):
+        for _, bundle in sorted(versions.items()):
+            names = ", ".join(item.name or item.flow_id for item in bundle.manifest.entrypoints)
+            print(f"{bundle.ref}  {names}  ({bundle.file})")
+    for problem in catalogue.load_errors:
+        print(f"{problem.file} is not usable: {problem.error}", file=sys.stderr)
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
+    for text in warnings:
+        print(f"warning: {text}", file=sys.stderr)

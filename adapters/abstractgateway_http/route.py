@@ -1,0 +1,104 @@
+"""A route as a declaration: where it is, what it takes, what it answers, and who handles it.
+
+Routing, the checks of inputs, `/openapi.json` and the route table of docs/http.md are all made from these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from .fields import Field
+from .stream import StreamRequest
+
+API = "/api/gateway"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that passed every check: what its route was asked, as values.
+
+    `request` is for what HTTP itself defines, such as ranges and conditions.
+    """
+
+    gateway: Any
+    path: Mapping[str, str]
+    query: Mapping[str, Any]
+    body: Mapping[str, Any]
+    headers: Mapping[str, Any]
+    open_stream: Callable[[StreamRequest], Any]
+    request: Request
+
+
+Handler = Callable[[Call], Response]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One kind of answer that is no error: when it is given, and the shape of its body; without one it is empty."""
+
+    text: str
+    schema: Mapping[str, Any] | None = None
+    content_type: str = "application/json"
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row. `refusals` are the statuses that the handler itself may answer with, besides those of every route.
+
+    A body is JSON, or a form with files where `is_form` says so. A route that is not `is_listed` is a page for people.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    answers: tuple[Answer, ...]
+    query: tuple[Field, ...] = ()
+    body: tuple[Field, ...] | None = None
+    headers: tuple[Field, ...] = ()
+    refusals: tuple[int, ...] = ()
+    is_form: bool = False
+    may_lack_body: bool = False
+    needs_token: bool = True
+    is_listed: bool = True
+
+    @property
+    def summary(self) -> str:
+        """What the route does, in one sentence: the first of its handler's."""
+        return (self.handler.__doc__ or "").strip().partition("\n")[0]
+
+
+class RouteTable:
+    """Finds the route of a request."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self.routes = routes
+        rules = [Rule(_rule_text(route.path), methods=[route.method], endpoint=route) for route in routes]
+        self._paths = Map(rules, strict_slashes=True, merge_slashes=False, redirect_defaults=False).bind("gateway")
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """Return the route and the values in its path; HEAD goes with GET.
+
+        Raises werkzeug's `NotFound`, or its `MethodNotAllowed` with the methods that the path knows.
+        """
+        return self._paths.match(path, method)
+
+    def has_path(self, path: str) -> bool:
+        """Say whether any method is known at the path."""
+        try:
+            self._paths.match(path, "GET")
+        except MethodNotAllowed:
+            return True
+        except NotFound:
+            return False
+        return True
+
+
+def _rule_text(path: str) -> str:
+    return path.replace("{", "<").replace("}", ">")

@@ -1,0 +1,35 @@
+"""The routes: one table, put together from the tables of each noun.
+
+A handler takes checked values, calls the service once and renders what it returns. It holds no state and no rules.
+"""
+
+from __future__ import annotations
+
+from ..openapi import openapi_bytes
+from ..render import json_bytes_answer
+from ..route import Answer, Call, Response, Route
+from . import bundles, commands, ledger, process, runs
+
+
+def openapi(call: Call) -> Response:
+    """Describe every route of the gateway as an OpenAPI 3.1 document."""
+    return json_bytes_answer(openapi_bytes(ROUTES))
+
+
+ROUTES: tuple[Route, ...] = (
+    *process.ROUTES,
+    Route(
+        "GET",
+        "/openapi.json",
+        openapi,
+        answers=(Answer("The document.", {"type": "object"}),),
+        needs_token=False,
+        is_listed=False,
+    ),
+    *bundles.ROUTES,
+    *runs.ROUTES,
+    *ledger.ROUTES,
+    *commands.ROUTES,
+)
+
+__all__ = ["ROUTES"]

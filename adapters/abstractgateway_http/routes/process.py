@@ -1,0 +1,45 @@
+"""The process itself: that it answers, and the pages that describe its routes."""
+
+from __future__ import annotations
+
+from ..console import page, script, style
+from ..render import json_answer, page_answer
+from ..route import Answer, Call, Response, Route
+from ..shapes import TEXT, shape
+
+
+def health(call: Call) -> Response:
+    """Say that the process answers; nothing is looked at."""
+    return json_answer({"status": "healthy", "service": "abstractgateway"})
+
+
+def docs(call: Call) -> Response:
+    """Show every route on a page, with forms that try them."""
+    return page_answer(page(), "text/html; charset=utf-8")
+
+
+def docs_script(call: Call) -> Response:
+    """Return the script of the page."""
+    return page_answer(script(), "text/javascript; charset=utf-8")
+
+
+def docs_style(call: Call) -> Response:
+    """Return the style sheet of the page."""
+    return page_answer(style(), "text/css; charset=utf-8")
+
+
+_HTML = (Answer("The page.", TEXT, "text/html"),)
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        "/api/health",
+        health,
+        answers=(Answer("The process answers.", shape(status=TEXT, service=TEXT)),),
+        needs_token=False,
+    ),
+    Route("GET", "/docs", docs, answers=_HTML, needs_token=False, is_listed=False),
+    Route("GET", "/redoc", docs, answers=_HTML, needs_token=False, is_listed=False),
+    Route("GET", "/docs/page.js", docs_script, answers=_HTML, needs_token=False, is_listed=False),
+    Route("GET", "/docs/page.css", docs_style, answers=_HTML, needs_token=False, is_listed=False),
+)

@@ -1,0 +1,170 @@
+"""The shapes of answers, as JSON schemas. Objects may gain further keys; those that are named are always there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+
+def shape(**properties: Schema) -> Schema:
+    """Return the schema of an object that has these keys."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def listed(items: Schema) -> Schema:
+    """Return the schema of a list."""
+    return {"type": "array", "items": items}
+
+
+def maybe(schema: Schema) -> Schema:
+    """Return the schema of a value that may be null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def keyed(values: Schema) -> Schema:
+    """Return the schema of an object with any keys and values of one shape."""
+    return {"type": "object", "additionalProperties": values}
+
+
+def named(name: str) -> Schema:
+    """Return a reference to a schema of `COMPONENTS`."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+OBJECT: Schema = {"type": "object"}
+ANYTHING: Schema = {}
+BYTES: Schema = {"type": "string", "format": "binary"}
+
+_BUNDLE_NAME = {"bundle_id": TEXT, "bundle_version": TEXT, "bundle_ref": TEXT}
+_RELOADED = {"gateway_reloaded": FLAG, "gateway_reload_error": maybe(TEXT)}
+_ENTRYPOINT = {
+    "flow_id": TEXT,
+    "name": maybe(TEXT),
+    "description": TEXT,
+    "interfaces": listed(TEXT),
+}
+_DEPRECATION = {"deprecated": FLAG, "deprecated_at": maybe(TEXT), "deprecated_reason": maybe(TEXT)}
+_BUNDLE = {**_BUNDLE_NAME, "created_at": TEXT, "default_entrypoint": maybe(TEXT)}
+_SUMMARY = {
+    "run_id": TEXT,
+    "workflow_id": TEXT,
+    "status": {"enum": ["running", "waiting", "completed", "failed", "cancelled"]},
+    "current_node": maybe(TEXT),
+    "created_at": TEXT,
+    "updated_at": TEXT,
+    "actor_id": maybe(TEXT),
+    "session_id": maybe(TEXT),
+    "parent_run_id": maybe(TEXT),
+    "error": maybe(TEXT),
+    "flow_warnings": maybe(listed(TEXT)),
+    "paused": FLAG,
+    "pause_reason": maybe(TEXT),
+    "paused_at": maybe(TEXT),
+    "resumed_at": maybe(TEXT),
+    "waiting": maybe(OBJECT),
+    "is_scheduled": FLAG,
+    "schedule": maybe(OBJECT),
+    "limits": maybe(OBJECT),
+    "revision": COUNT,
+}
+_PIN = {"id": TEXT, "label": TEXT, "type": TEXT}
+_ARTIFACT = {
+    "artifact_id": TEXT,
+    "content_type": TEXT,
+    "size_bytes": COUNT,
+    "created_at": TEXT,
+    "tags": keyed(TEXT),
+}
+
+COMPONENTS: Mapping[str, Schema] = {
+    "Error": shape(
+        detail={"anyOf": [TEXT, listed(named("FieldProblem"))]},
+        code=TEXT,
+        request_id=TEXT,
+    ),
+    "FieldProblem": shape(type=TEXT, loc=listed({"type": ["string", "integer"]}), msg=TEXT, input=ANYTHING),
+    "BundleList": shape(
+        items=listed(shape(**_BUNDLE, entrypoints=listed(shape(**_ENTRYPOINT, **_DEPRECATION)))),
+        default_bundle_id=maybe(TEXT),
+        load_errors=listed(shape(file=TEXT, bundle_ref=maybe(TEXT), error=TEXT)),
+    ),
+    "Bundle": shape(
+        **_BUNDLE,
+        entrypoints=listed(
+            shape(
+                **_ENTRYPOINT,
+                **_DEPRECATION,
+                workflow_id=TEXT,
+                inputs=listed(shape(**_PIN)),
+                node_index=keyed(shape(type=TEXT, label=TEXT)),
+            )
+        ),
+        flows=listed(TEXT),
+        metadata=OBJECT,
+    ),
+    "BundleInstalled": shape(
+        ok=FLAG,
+        **_BUNDLE_NAME,
+        sha256=TEXT,
+        default_entrypoint=maybe(TEXT),
+        entrypoints=listed(shape(**_ENTRYPOINT)),
+        **_RELOADED,
+    ),
+    "BundleRemoved": shape(ok=FLAG, bundle_ref=TEXT, removed=COUNT, **_RELOADED),
+    "BundlesReloaded": shape(ok=FLAG, bundle_ids=listed(TEXT), count=COUNT),
+    "Deprecated": shape(ok=FLAG, bundle_id=TEXT, flow_id=TEXT, deprecated_at=TEXT),
+    "Undeprecated": shape(ok=FLAG, bundle_id=TEXT, flow_id=TEXT, removed=FLAG),
+    "Flow": shape(**_BUNDLE_NAME, flow_id=TEXT, workflow_id=TEXT, flow=OBJECT),
+    "InputSchema": shape(
+        **_BUNDLE_NAME,
+        flow_id=TEXT,
+        workflow_id=TEXT,
+        version=COUNT,
+        inputs=listed(shape(**_PIN, required=FLAG, schema=OBJECT)),
+        defaults=OBJECT,
+        input_data_schema=OBJECT,
+    ),
+    "Started": shape(run_id=TEXT),
+    "Run": shape(**_SUMMARY, ledger_len=COUNT, output=ANYTHING, blocked_by=maybe(OBJECT)),
+    "RunList": shape(items=listed(shape(**_SUMMARY))),
+    "InputData": shape(
+        run_id=TEXT,
+        workflow_id=TEXT,
+        bundle_id=maybe(TEXT),
+        flow_id=maybe(TEXT),
+        pin_ids=listed(TEXT),
+        input_data=OBJECT,
+        workspace=OBJECT,
+    ),
+    "HistoryBundle": shape(
+        version=COUNT,
+        generated_at=TEXT,
+        root_run_id=TEXT,
+        run=OBJECT,
+        workflow_snapshot=maybe(OBJECT),
+        input_data=OBJECT,
+        ledgers=keyed(OBJECT),
+        timeline=listed(OBJECT),
+        session=maybe(OBJECT),
+    ),
+    "LedgerPage": shape(items=listed(named("LedgerRecord")), next_after=COUNT),
+    "LedgerPages": shape(runs=keyed(named("LedgerPage"))),
+    "LedgerRecord": shape(run_id=TEXT, step_id=TEXT, node_id=TEXT, status=TEXT, effect=maybe(OBJECT)),
+    "Receipt": shape(accepted=FLAG, duplicate=FLAG, seq=COUNT),
+    "CommandOutcome": shape(
+        command_id=TEXT,
+        run_id=TEXT,
+        type=TEXT,
+        seq=COUNT,
+        status={"enum": ["pending", "applied", "rejected"]},
+        reason=maybe(TEXT),
+        applied_at=maybe(TEXT),
+    ),
+    "ArtifactList": shape(items=listed(shape(**_ARTIFACT))),
+    "Artifact": shape(**_ARTIFACT, blob_id=TEXT, run_id=maybe(TEXT)),
+}

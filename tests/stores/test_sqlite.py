@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from abstractgateway.errors import Conflict, Unavailable
+from abstractgateway.runtime.models import RunStatus, WaitReason
+from abstractgateway.stores import open_file_stores, open_sqlite_stores
+from abstractgateway.stores.base import RunQuery
+from abstractgateway.stores.sqlite_ports import statement_of
+from tests.stores import script
+from tests.stores.other import ROOT
+from tests.stores.script import PICTURES, STEPS
+from tests.stores.shapes import a_command, a_run, save, waiting, write
+
+R, W = RunStatus.RUNNING, RunStatus.WAITING
+
+
+def test_the_database_may_lie_elsewhere(tmp_path: Path) -> None:
+    stores = open_sqlite_stores(tmp_path / "data", database=tmp_path / "db" / "runs.db")
+
+    save(stores, a_run())
+    stores.close()
+
+    assert (tmp_path / "db" / "runs.db").exists()
+    assert not (tmp_path / "data" / "gateway.sqlite3").exists()
+
+
+@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\1" * 200, b"\0" * 5000])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "gateway.sqlite3"
+    path.write_bytes(content)
+
+    with pytest.raises(Unavailable, match="cannot be used as a database") as refused:
+        open_sqlite_stores(tmp_path)
+
+    assert refused.value.code == "database_unusable"
+    assert path.read_bytes() == content
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    open_sqlite_stores(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "gateway.sqlite3")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    with pytest.raises(Conflict, match="version 99"):
+        open_sqlite_stores(tmp_path)
+
+
+def test_a_row_that_is_nonsense_hides_no_other(tmp_path: Path) -> None:
+    stores = open_sqlite_stores(tmp_path)
+    for name in ("good", "odd", "broken"):
+        save(stores, a_run(name))
+    stores.close()
+    connection = sqlite3.connect(tmp_path / "gateway.sqlite3")
+    connection.execute("UPDATE runs SET status = 'dreaming' WHERE run_id = 'odd'")
+    connection.execute("UPDATE runs SET run_json = '{' WHERE run_id = 'broken'")
+    connection.execute(
+        "INSERT INTO runs (run_id, workflow_id, status, updated_at, run_json) VALUES ('x', 'w', 'running', 't', '')"
+    )
+    connection.commit()
+    connection.close()
+
+    stores = open_sqlite_stores(tmp_path)
+
+    assert {row.run_id for row in stores.runs.find(RunQuery())} == {"good", "broken", "x"}
+    with pytest.raises(Unavailable, match="damaged"):
+        stores.runs.open("broken")
+    assert {problem.where for problem in stores.problems} == {"run odd", "run x"}
+    assert save(stores, a_run("good")).revision == 2
+    stores.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (RunQuery(), "idx_own_updated"),
+        (RunQuery(statuses=(R,)), "idx_own_status"),
+        (RunQuery(statuses=(R, W)), "idx_own_status"),
+        (RunQuery(statuses=(W,), wait_reason=WaitReason.UNTIL, limit=None), "idx_own_timers"),
+        (RunQuery(workflow_id="wf"), "idx_own_workflow"),
+        (RunQuery(session_id="s"), "idx_own_session"),
+        (RunQuery(parent_run_id="p"), "idx_runs_parent"),
+        (RunQuery(root_only=True, hide_internal=True), "idx_own_updated"),
+    ],
+    ids=repr,
+)
+def test_every_listing_uses_an_index(tmp_path: Path, query: RunQuery, index: str) -> None:
+    stores = open_sqlite_stores(tmp_path)
+    statement, values = statement_of(query)
+
+    plan = [row[3] for row in stores.database.rows(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+    stores.close()
+    scans = [line for line in plan if "runs" in line and ("SCAN" in line or "SEARCH" in line)]
+    assert scans and all(index in line for line in scans if "ledger_heads" not in line), plan
+
+
+def test_a_few_running_runs_are_found_quickly_among_many(tmp_path: Path) -> None:
+    stores = open_sqlite_stores(tmp_path, is_durable=False)
+    for number in range(40):
+        for part in range(10):
+            stores.submit(
+                script.Commit(runs=(write(waiting(f"w{number}-{part}", key="k")),)), lambda receipt, error: None
+            )
+    save(stores, a_run("running"))
+
+    found = stores.runs.find(RunQuery(statuses=(R, RunStatus.FAILED)))
+
+    assert [row.run_id for row in found] == ["running"]
+    stores.close()
+
+
+def test_the_log_is_checkpointed_where_nobody_owns_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abstractgateway.stores.sqlite_database.CHECKPOINT_PAGES", 50)
+    stores = open_sqlite_stores(tmp_path, is_durable=False)
+
+    for number in range(300):
+        save(stores, a_run(vars={"n": number, "text": "x" * 5000}))
+
+    assert (tmp_path / "gateway.sqlite3-wal").stat().st_size < 2_000_000
+    stores.close()
+
+
+def test_a_full_disk_refuses_commits_and_loses_nothing(tmp_path: Path) -> None:
+    code = """
+import resource, signal, sys
+from abstractgateway.errors import Unavailable
+from abstractgateway.stores import open_sqlite_stores
+from tests.stores.shapes import a_command, a_run, save
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+stores = open_sqlite_stores(sys.argv[1])
+saved = 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+try:
+    while True:
+        save(stores, a_run(vars={"text": "x" * 3000}), count=2)
+        saved += 1
+except Unavailable:
+    pass
+assert stores.runs.open("r1").revision == saved
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+save(stores, a_run(), count=1)
+print(saved)
+stores.close()
+"""
+
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    stores = open_sqlite_stores(tmp_path)
+    stored = stores.runs.open("r1")
+    assert (stored.revision, stored.ledger_len) == (int(finished.stdout) + 1, 2 * int(finished.stdout) + 1)
+    stores.close()
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "file"])
+def test_a_directory_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_path: Path, backend: str) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(0o555)
+    code = (
+        "import os, sys\n"
+        "from abstractgateway.errors import Unavailable\n"
+        f"from abstractgateway.stores import open_{backend}_stores as open_stores\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "try: open_stores(sys.argv[1])\n"
+        "except Unavailable as error: print(error.code)\n"
+    )
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_uid == os.getuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(directory)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert finished.stdout.strip() == "data_dir_unusable", finished.stderr
+
+
+@pytest.mark.parametrize("open_stores", [open_sqlite_stores, open_file_stores])
+def test_copying_the_closed_directory_copies_everything(tmp_path: Path, open_stores: object) -> None:
+    stores = open_stores(tmp_path / "one")
+    for step in STEPS:
+        step(stores)
+    stores.close()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+
+    again = open_stores(tmp_path / "two")
+
+    assert script.picture(again) == PICTURES[-1]
+    assert again.commands.append(a_command("c2")).duplicate
+    again.close()

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from abstractgateway.errors import LeaseLost, StaleWrite
+from abstractgateway.runtime.chain import verify_chain
+from abstractgateway.stores import open_file_stores, open_sqlite_stores
+from abstractgateway.stores.base import Commit, Stores
+from tests.stores.other import Other
+from tests.stores.shapes import FILES, Backend, Told, a_command, a_run, applied, save, write
+
+Start = Callable[..., Other]
+ROUNDS = 5
+
+
+@pytest.fixture
+def start(durable: Backend, tmp_path: Path) -> Iterator[Start]:
+    """Start other processes on the directory of the test."""
+    started: list[Other] = []
+
+    def start_one() -> Other:
+        started.append(Other(durable.name, tmp_path))
+        return started[-1]
+
+    yield start_one
+    for other in started:
+        with suppress(OSError):
+            other.leave()
+
+
+@pytest.fixture
+def mine(durable: Backend, opened: Callable[[Backend, Path], Stores], tmp_path: Path) -> Stores:
+    return opened(durable, tmp_path)
+
+
+def test_each_process_hears_of_the_runs_of_the_other_within_a_second(mine: Stores, start: Start) -> None:
+    other = start()
+    told = Told(mine)
+
+    other.ask("save", "theirs")
+    heard_here = told.wait_until(lambda: told.has_heard("theirs", 1), 1.0)
+    save(mine, a_run("ours"), count=2)
+    heard_there = other.wait_to_hear(lambda news: news["runs"].get("ours") == 1)
+
+    assert heard_here
+    assert heard_there["has_commands"] is False
+    assert mine.runs.open("theirs").ledger_len == 1
+    assert other.ask("look_up", "ours") == [1, 2]
+
+
+def test_each_process_hears_of_the_commands_and_reads_the_outcomes_of_the_other(mine: Stores, start: Start) -> None:
+    other = start()
+    told = Told(mine)
+
+    mine.commands.append(a_command("c0"))
+    other.wait_to_hear(lambda news: news["has_commands"])
+    other.ask("settle", "c0", 1)
+    heard = told.wait_until(lambda: told.has_heard("by-command", 1), 1.0)
+
+    assert heard
+    assert mine.commands.outcome("c0").status == "applied"
+    assert mine.commands.get_cursor() == 1
+    mine.commit(Commit(outcome=applied(a_command("x"), 2), runs=(write(a_run("ours")),)))
+    other.wait_to_hear(lambda news: "ours" in news["runs"])
+
+
+def test_a_run_that_both_change_is_changed_by_one_at_a_time(mine: Stores, start: Start) -> None:
+    other = start()
+    told = Told(mine)
+    save(mine, a_run("r1"), count=1)
+
+    refused = other.ask("save_stale", "r1")
+    other.ask("save", "r1")
+    told.wait_until(lambda: told.has_heard("r1", 2))
+    stored = mine.runs.open("r1")
+    other.ask("save", "r1")
+    with pytest.raises(StaleWrite):
+        mine.commit(Commit(runs=(write(a_run("r1", current_node="late"), stored, count=1),)))
+
+    assert refused == "stale_write"
+    assert told.wait_until(lambda: told.has_heard("r1", 3))
+    assert mine.runs.open("r1").ledger_len == 3
+
+
+def test_an_epoch_claimed_by_the_other_process_ends_ours(mine: Stores, start: Start) -> None:
+    other = start()
+    epoch = mine.claim("mine")
+
+    theirs = other.ask("claim")
+
+    with pytest.raises(LeaseLost):
+        save(mine, a_run(), epoch=epoch)
+    assert theirs == epoch + 1
+
+
+def test_processes_that_write_at_once_lose_and_double_nothing(mine: Stores, start: Start) -> None:
+    others = [start(), start()]
+    told = Told(mine)
+
+    def work(other: Other, name: str) -> None:
+        seqs.extend(other.ask("command", name, 60))
+        other.ask("save", name, 2, 60)
+
+    seqs: list[int] = []
+    threads = [threading.Thread(target=work, args=(other, f"o{n}")) for n, other in enumerate(others)]
+    for thread in threads:
+        thread.start()
+    for number in range(60):
+        seqs.append(mine.commands.append(a_command(f"mine{number}")).seq)
+        save(mine, a_run("mine"), count=2)
+    for thread in threads:
+        thread.join()
+
+    assert sorted(seqs) == list(range(1, 181))
+    assert told.wait_until(lambda: all(told.has_heard(name, 60) for name in ("o0", "o1", "mine")))
+    for name in ("o0", "o1", "mine"):
+        revisions = [revision for run_id, revision in told.revisions if run_id == name]
+        assert revisions == sorted(set(revisions))
+        assert (verify_chain(mine.ledger.list(name)).ok, mine.ledger.count(name)) == (True, 120)
+        assert others[0].ask("look_up", name) == [60, 120]
+
+
+def test_a_process_that_dies_with_the_lock_leaves_the_others_free(mine: Stores, start: Start) -> None:
+    other, third = start(), start()
+    save(mine, a_run())
+
+    other.tell("die_holding_the_lock")
+    other.leave()
+
+    assert save(mine, a_run()).revision == 2
+    assert third.ask("save", "r1") == 3
+
+
+def test_what_a_process_had_acknowledged_when_it_was_killed_is_there(mine: Stores, start: Start) -> None:
+    for number in range(ROUNDS):
+        other = start()
+        prefix = f"round{number}-"
+        other.tell("save_for_ever", prefix)
+        done = 0
+        while done < 20 + 7 * number:
+            done = other.wait_to_hear(lambda news: isinstance(news, int), 10.0)
+        other.kill()
+
+        mine.commands.append(a_command(f"after-{number}"))
+        assert mine.commands.get(f"{prefix}-{done}") is not None
+        for row in mine.runs.list_run_index(limit=1000):
+            assert verify_chain(mine.ledger.list(row["run_id"])).ok
+            stored = mine.runs.open(row["run_id"])
+            assert stored.ledger_len == 2 * stored.revision
+
+
+@pytest.mark.parametrize("durable", [FILES], indirect=True, ids=["files"])
+def test_an_entry_that_a_killed_process_left_in_the_journal_is_put_into_the_files_by_another(
+    mine: Stores, start: Start, tmp_path: Path
+) -> None:
+    told = Told(mine)
+    other = start()
+
+    other.tell("die_with_an_entry_in_the_journal_only", "r1")
+    other.leave()
+    heard = told.wait_until(lambda: told.has_heard("r1", 1))
+    mine.close()
+
+    assert heard
+    assert (tmp_path / "run_r1.json").exists()
+    assert len((tmp_path / "ledger_r1.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_a_process_that_slept_through_several_journals_reads_the_files_anew(tmp_path: Path) -> None:
+    sleeper = open_file_stores(tmp_path)
+    told = Told(sleeper)
+    busy = open_file_stores(tmp_path, journal_bytes=3000, pending_bytes=0)
+
+    with sleeper._holding:
+        for number in range(60):
+            save(busy, a_run(f"r{number % 5}"), count=1)
+        save(busy, a_run("last"))
+    heard = told.wait_until(lambda: told.has_heard("last", 1))
+
+    assert heard
+    for number in range(5):
+        assert sleeper.runs.open(f"r{number}").revision == 12
+        assert verify_chain(sleeper.ledger.list(f"r{number}")).count == 12
+    assert save(sleeper, a_run("r0"), count=1).revision == 13
+    assert busy.runs.open("last") is not None
+    assert save(busy, a_run("r0"), count=1).revision == 14
+    busy.close()
+    sleeper.close()
+
+
+def test_stores_that_were_never_closed_leave_complete_files_at_exit(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    from tests.stores.other import ROOT
+
+    code = (
+        "from abstractgateway.stores import JsonFileRunStore, JsonlLedgerStore\n"
+        "from tests.stores.shapes import a_run, save\n"
+        f"runs, ledger = JsonFileRunStore({str(tmp_path)!r}), JsonlLedgerStore({str(tmp_path)!r})\n"
+        "save(runs.stores, a_run('r1'), count=3)\n"
+    )
+
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True, timeout=30)
+
+    assert (tmp_path / "run_r1.json").exists()
+    assert len((tmp_path / "ledger_r1.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_the_stores_of_one_directory_are_shared_until_they_are_closed(tmp_path: Path) -> None:
+    from abstractgateway.stores import JsonFileRunStore, JsonlLedgerStore
+
+    runs, ledger = JsonFileRunStore(tmp_path), JsonlLedgerStore(tmp_path / ".." / tmp_path.name)
+    save(runs.stores, a_run(), count=1)
+    runs.stores.close()
+    again = JsonFileRunStore(tmp_path)
+
+    assert runs.join_ledger(ledger) is runs.stores
+    assert again.stores is not runs.stores
+    assert again.open("r1").revision == 1
+    again.stores.close()
+
+
+def test_a_process_that_does_not_answer_its_bell_holds_up_nobody(durable: Backend, mine: Stores, start: Start) -> None:
+    other = start()
+    other.tell("stop")
+    began = time.monotonic()
+
+    for number in range(700):
+        mine.commands.append(a_command(f"c{number}"))
+    took_s = time.monotonic() - began
+    other.wake()
+
+    assert took_s < 30
+    assert other.ask("outcome", "c699") is None
+
+
+def test_sqlite_keeps_the_bell_of_a_deep_directory(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    one, two = open_sqlite_stores(deep), open_sqlite_stores(deep)
+    told = Told(two)
+
+    save(one, a_run())
+
+    assert told.wait_until(lambda: told.has_heard("r1", 1), 1.0)
+    one.close()
+    two.close()
