@@ -69,7 +69,7 @@ def _port(text: str) -> int:
 def _serve(arguments: argparse.Namespace) -> None:
     config = GatewayConfig.from_env()
     if arguments.no_runner:
-        config = replace(config, runner_enabled=False)
+        config = _for_two_processes(replace(config, runner_enabled=False))
     problems = startup_problems(config, arguments.host)
     for warning in problems.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -112,15 +112,26 @@ def _durability(config: GatewayConfig) -> str:
 
 
 def _run_runner(arguments: argparse.Namespace) -> None:
-    config = replace(GatewayConfig.from_env(), runner_enabled=True)
+    config = _for_two_processes(replace(GatewayConfig.from_env(), runner_enabled=True))
     stop = threading.Event()
     previous = {number: signal.signal(number, _setter(stop)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with GatewayService.open(config):
+            print(f"AbstractGateway {__version__} drives the runs of {config.data_dir}, as soon as nobody else does")
+            sys.stdout.flush()
             stop.wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _for_two_processes(config: GatewayConfig) -> GatewayConfig:
+    if config.store_backend == "memory":
+        raise Unavailable(
+            "stores in memory are seen by one process only; set ABSTRACTGATEWAY_STORE_BACKEND to file or sqlite",
+            code="startup_refused",
+        )
+    return config
 
 
 def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], Any]:

@@ -18,10 +18,14 @@ from .runtime.limits import RuntimeConfig
 from .runtime.models import EffectType, WorkflowSpec
 from .runtime.registry import WorkflowRegistry
 from .runtime.runtime import Runtime
+from .service.artifacts import ArtifactService
 from .service.bundles import BundleService
 from .service.commands import CommandService
+from .service.deprecations import FILE_NAME as DEPRECATIONS_FILE
+from .service.deprecations import Deprecations
 from .service.gateway import GatewayService
 from .service.ledger import LedgerService
+from .service.run_inputs import RunInputs
 from .service.runs import RunService
 from .stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from .stores.base import Stores
@@ -49,16 +53,23 @@ def open_gateway(
         config, stores=stores, host=host, clock=clock, model=model, tools=as_tool_box(tools), code_runner=code
     )
     runner = _build_runner(config, stores, runtime, host, clock) if config.runner_enabled else None
+    deprecations = open_deprecations(config, clock)
     service = GatewayService(
         config=config,
         stores=stores,
         runner=runner,
         runs=RunService(
-            stores=stores, runtime=runtime, host=host, runner=runner or RunnerElsewhere(_runner_lock(config))
+            stores=stores,
+            runtime=runtime,
+            host=host,
+            runner=runner or RunnerElsewhere(_runner_lock(config)),
+            check_start=deprecations.check_start,
         ),
         ledger=LedgerService(stores=stores),
         commands=CommandService(stores=stores, clock=clock),
-        bundles=BundleService(host=host),
+        bundles=BundleService(host=host, deprecations=deprecations, max_bytes=config.max_bundle_bytes),
+        artifacts=ArtifactService(stores=stores),
+        inputs=RunInputs(runs=stores.runs, host=host),
         on_close=code.close,
     )
     if runner is not None:
@@ -81,6 +92,12 @@ def open_stores(config: GatewayConfig) -> Stores:
             "set ABSTRACTGATEWAY_DATA_DIR to one that can be written",
             code="data_dir_unusable",
         ) from error
+
+
+def open_deprecations(config: GatewayConfig, clock: Clock) -> Deprecations:
+    """Return the deprecated workflows of a data directory; with stores in memory they are in memory too."""
+    path = None if config.store_backend == "memory" else Path(config.data_dir) / DEPRECATIONS_FILE
+    return Deprecations(path, clock=clock)
 
 
 def open_code_pool(config: GatewayConfig) -> CodePool:

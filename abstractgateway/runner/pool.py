@@ -35,8 +35,7 @@ class ThreadPool:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._free = 0  # threads that are idle and that no queued call counts on
-        self._backlog = 0  # queued calls that no thread is set aside for
+        self._free = 0  # idle threads that no queued call counts on; of no meaning once there are `size` threads
         self._is_shut_down = False
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -48,7 +47,6 @@ class ThreadPool:
                 self._free -= 1
                 return
             if self._threads >= self._size:
-                self._backlog += 1
                 return
             self._threads += 1
             number = self._threads
@@ -71,10 +69,7 @@ class ThreadPool:
             except BaseException:  # the thread is counted on; whatever a call raises, it must live on
                 _log.exception("a call in %s failed", self._name)
             with self._lock:
-                if self._backlog > 0:
-                    self._backlog -= 1
-                else:
-                    self._free += 1
+                self._free += 1
 
 
 class InlinePool:

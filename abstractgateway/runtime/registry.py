@@ -20,8 +20,8 @@ class WorkflowRegistry:
 
     def unregister(self, workflow_id: str) -> None:
         """Remove a workflow. Raises `NotFound` for an unknown id."""
-        self.get_or_raise(workflow_id)
-        del self._specs[workflow_id]
+        if self._specs.pop(workflow_id, None) is None:
+            raise self._unknown(workflow_id)
 
     def get(self, workflow_id: str) -> WorkflowSpec | None:
         """Return the workflow of an id, one of the kernel's own included; None for an unknown one."""
@@ -31,9 +31,12 @@ class WorkflowRegistry:
         """Return the workflow of an id. Raises `NotFound` naming the known ones."""
         spec = self.get(workflow_id)
         if spec is None:
-            known = ", ".join(repr(name) for name in sorted(self._specs)[:10]) or "none"
-            raise NotFound(f"workflow {workflow_id!r} is not registered; known: {known}", code="unknown_workflow")
+            raise self._unknown(workflow_id)
         return spec
+
+    def _unknown(self, workflow_id: str) -> NotFound:
+        known = ", ".join(repr(name) for name in sorted(self._specs)[:10]) or "none"
+        return NotFound(f"workflow {workflow_id!r} is not registered; known: {known}", code="unknown_workflow")
 
     def list_ids(self) -> list[str]:
         return list(self._specs)

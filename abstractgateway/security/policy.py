@@ -6,7 +6,7 @@ that is added later is protected before anybody thinks of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..config import GatewayConfig
@@ -65,7 +65,7 @@ class SecurityPolicy:
     protect_write: bool
     open_reads_on_loopback: bool
     max_body_bytes: int
-    upload_limits: Mapping[str, int]
+    upload_limits: tuple[tuple[str, int], ...]
 
     @staticmethod
     def from_config(config: GatewayConfig, *, bound_host: str | None = None) -> SecurityPolicy:
@@ -79,17 +79,12 @@ class SecurityPolicy:
             protect_write=config.protect_write,
             open_reads_on_loopback=config.dev_read_no_auth,
             max_body_bytes=config.max_body_bytes if config.security else 0,
-            upload_limits={BUNDLE_UPLOAD: config.max_bundle_bytes + FORM_BYTES} if config.security else {},
+            upload_limits=((BUNDLE_UPLOAD, config.max_bundle_bytes + FORM_BYTES),) if config.security else (),
         )
 
     def body_limit(self, path: str) -> int:
         """Return how many bytes the body of a request to this path may have; 0 for no limit."""
-        return self.upload_limits.get(path, self.max_body_bytes)
-
-    @property
-    def largest_body(self) -> int:
-        """How many bytes any body may have; 0 for no limit."""
-        return max(self.max_body_bytes, *self.upload_limits.values()) if self.max_body_bytes else 0
+        return next((limit for known, limit in self.upload_limits if known == path), self.max_body_bytes)
 
     def decide(self, facts: RequestFacts) -> Allow | Deny:
         """Return the first refusal among host, origin, token and size, else `Allow`."""

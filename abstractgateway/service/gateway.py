@@ -12,9 +12,11 @@ from ..runner.runner import Runner
 from ..runtime.effects.model import LanguageModel
 from ..runtime.effects.tools import ToolBox
 from ..stores.base import Changes, Stores
+from .artifacts import ArtifactService
 from .bundles import BundleService
 from .commands import CommandService
 from .ledger import LedgerService
+from .run_inputs import RunInputs
 from .runs import RunService
 
 
@@ -34,6 +36,8 @@ class GatewayService:
         ledger: LedgerService,
         commands: CommandService,
         bundles: BundleService,
+        artifacts: ArtifactService,
+        inputs: RunInputs,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
@@ -41,6 +45,8 @@ class GatewayService:
         self.ledger = ledger
         self.commands = commands
         self.bundles = bundles
+        self.artifacts = artifacts
+        self.inputs = inputs
         self.stores = stores
         self.runner = runner
         self._is_closed = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import NotFound, Unavailable
@@ -42,6 +42,15 @@ class LedgerService:
     def read(self, run_id: str, after: int = 0, limit: int = 200) -> LedgerPage:
         """Return up to `limit` records after a cursor; an unknown run has none."""
         return self._stores.ledger.read(run_id, after, limit)
+
+    def read_many(self, cursors: Mapping[str, int], limit: int = 200) -> dict[str, LedgerPage]:
+        """Return up to `limit` records after the cursor of each run, by run id; unknown runs have none."""
+        return {run_id: self.read(run_id, after, limit) for run_id, after in cursors.items()}
+
+    def may_grow(self, run_id: str, after: int) -> bool:
+        """Say whether a run exists and may get records after a cursor that it does not have yet."""
+        row = self._stores.runs.row(run_id)
+        return row is not None and not (row.status.is_terminal and row.ledger_len <= after)
 
     def tail(self, run_id: str, after: int, max_bytes: int) -> LedgerTail:
         """Return the next records after a cursor: at least one if there is one, then up to `max_bytes` in all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..errors import Invalid, NotFound
@@ -16,6 +17,7 @@ from ..runtime.registry import kernel_workflow
 from ..runtime.runtime import Runtime, transact
 from ..stores.base import RunQuery, RunRow, Stores
 from .history import export_run_history_bundle
+from .start_once import StartOnce
 from .summaries import blocked_by, run_summary
 from .workflow_snapshots import WorkflowSnapshots
 
@@ -30,11 +32,20 @@ class Explains(Protocol):
 class RunService:
     """The use cases around runs."""
 
-    def __init__(self, *, stores: Stores, runtime: Runtime, host: WorkflowHost, runner: Explains | None) -> None:
+    def __init__(
+        self,
+        *,
+        stores: Stores,
+        runtime: Runtime,
+        host: WorkflowHost,
+        runner: Explains | None,
+        check_start: Callable[[str], None] = lambda workflow_id: None,
+    ) -> None:
         self._stores = stores
         self._runtime = runtime
         self._host = host
         self._runner = runner
+        self._check_start = check_start
         self._snapshots = WorkflowSnapshots(artifacts=stores.artifacts, host=host)
 
     def start(
@@ -45,29 +56,44 @@ class RunService:
         flow_id: str | None = None,
         input_data: JsonObject | None = None,
         session_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> str:
         """Start a run durably and return its id; the runner takes its first step right afterwards.
 
         Without `flow_id` the bundle's only or default entrypoint is started. Raises `NotFound` for an unknown bundle
-        or flow, `Invalid` for a request that names no flow or data that is not a JSON object.
+        or flow, `Invalid` for a request that names no flow or data that is not a JSON object, `Conflict` for a
+        deprecated workflow. The same `idempotency_key` again returns the run of the first start; with another request
+        it is a `Conflict`.
         """
         if not flow_id and not bundle_id:
             raise Invalid(
                 "", "flow_id is required (or provide bundle_id to start a bundle entrypoint)", code="flow_id_required"
             )
+        request = [bundle_id, bundle_version, flow_id, input_data or {}, session_id]
+        once = StartOnce.of(idempotency_key, request) if idempotency_key else None
+        if once is not None and once.is_done(self._stores.runs):
+            return once.run_id
         workflow_id = self._host.resolve(bundle_id=bundle_id, bundle_version=bundle_version, flow_id=flow_id)
+        self._check_start(workflow_id)
         state = self._runtime.new_run(
             self._host.workflow(workflow_id),
             self._seeded(workflow_id, input_data),
             actor_id=ACTOR,
             session_id=session_id or None,
         )
+        if once is not None:
+            once.mark(state)
         state.session_id = state.session_id or state.run_id
         listeners = self._host.listeners(workflow_id)
-        transact(self._stores, self._runtime.clock, lambda draft: self._create(draft, state, listeners))
+        clock, is_new = self._runtime.clock, once is None
+        transact(self._stores, clock, lambda draft: self._create(draft, state, listeners, is_new=is_new))
+        if once is not None:
+            once.is_done(self._stores.runs)
         return state.run_id
 
-    def _create(self, draft: Draft, state: RunState, listeners: tuple[WorkflowSpec, ...]) -> None:
+    def _create(self, draft: Draft, state: RunState, listeners: tuple[WorkflowSpec, ...], *, is_new: bool) -> None:
+        if not is_new and draft.peek(state.run_id) is not None:
+            return
         draft.create(state)
         for spec in listeners:
             self._listen(draft, spec, state)

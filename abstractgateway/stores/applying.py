@@ -17,21 +17,21 @@ def line_of(fields: JsonObject) -> bytes:
     return dumps(fields) + b"\n"
 
 
-def paths_of(layout: Layout, entry: Entry) -> list[Path]:
-    """Return the files that an entry changes."""
-    paths: list[Path] = []
+def files_of(layout: Layout, entry: Entry) -> list[str]:
+    """Return the names of the files that an entry changes; plain text, because this is asked for every commit."""
+    names: list[str] = []
     for run in entry.runs:
         if run.body:
-            paths.append(layout.run(run.run_id))
+            names.append(f"run_{run.run_id}.json")
         if run.lines:
-            paths.append(layout.ledger(run.run_id))
+            names.append(f"ledger_{run.run_id}.jsonl")
     if entry.command is not None:
-        paths.append(layout.commands)
+        names.append(layout.commands.name)
     if entry.outcome is not None:
-        paths += [layout.outcomes, layout.cursor]
+        names += [layout.outcomes.name, layout.cursor.name]
     if entry.epoch is not None:
-        paths.append(layout.epoch)
-    return paths
+        names.append(layout.epoch.name)
+    return names
 
 
 @dataclass

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import GatewayError, Invalid, Unavailable
-from .applying import apply_entries, line_of, paths_of
+from .applying import apply_entries, files_of, line_of
 from .artifacts import FileArtifactStore
 from .base import Changes, Commit, CommitReceipt, Done, Listener, RunQuery, RunRow, RunWrite
 from .disk import Disk
@@ -157,7 +157,7 @@ class FileStores:
         read_directory(self.layout, self._disk, self.problems, view)
         view.begin_generation(self._journal.end)
         for entry in entries:
-            view.touched.update(paths_of(self.layout, entry))
+            view.touched.update(files_of(self.layout, entry))
         return view
 
     def _finish(self) -> None:
@@ -187,12 +187,20 @@ class FileStores:
     def _append(self, entries: list[Entry]) -> None:
         """Make entries durable and show them."""
         if self._journal.end > OVERDUE * self._journal_bytes:
-            raise Unavailable(
-                f"the files in {str(self.layout.directory)!r} cannot be written and the journal is full",
-                code="store_failed",
-            )
+            self._make_room()
         placed = self._journal.append(entries)
         self._feed.post(self.view.take_in(placed))
+
+    def _make_room(self) -> None:
+        """Empty a journal that has grown far beyond its size because the files could not be written before."""
+        try:
+            self._apply_pending(None)
+            self._begin_generation()
+        except OSError as error:
+            where = str(self.layout.directory)
+            raise Unavailable(
+                f"the files in {where!r} cannot be written and the journal is full: {error}", code="store_failed"
+            ) from error
 
     def _admit(self, batch: list[Submission]) -> list[Entry]:
         """Return the entries of the commits that may be written; the others are told why not."""
@@ -249,7 +257,7 @@ class FileStores:
         self.view.forget_pending(end)
 
     def _begin_generation(self) -> None:
-        self._journal.begin_generation(self.view.touched)
+        self._journal.begin_generation([self.layout.directory / name for name in self.view.touched])
         self.view.begin_generation(self._journal.end)
 
     # -- other processes -----------------------------------------------------------------------------------------

@@ -6,12 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ..errors import Invalid
 from ..jsonvalue import loads
 from ..runtime.models import RunState
-from .applying import line_of, paths_of
+from .applying import files_of, line_of
 from .base import Changes, CommandOutcome, CommandRecord, RunRow
 from .entries import Entry, RunEntry
 from .journal import Placed
@@ -62,7 +61,7 @@ class DirectoryView:
         self.epoch = 0
         self.commands_size = 0
         self.outcomes_size = 0
-        self.touched: set[Path] = set()  # files that the journal's generation has entries for
+        self.touched: set[str] = set()  # files that the journal's generation has entries for
         self._recents: dict[str, Recent] = {}
         self._pending: deque[Placed] = deque()
         self._pending_from = 0
@@ -105,7 +104,7 @@ class DirectoryView:
                 self._take_in_rest(entry)
                 if not is_applied:
                     self._pending.append((end, entry))
-                    self.touched.update(paths_of(self.layout, entry))
+                    self.touched.update(files_of(self.layout, entry))
         return Changes(tuple(rows.values()), has_commands)
 
     def _take_in_run(self, run: RunEntry, end: int, rows: dict[str, RunRow], *, is_applied: bool) -> None:

@@ -15,7 +15,7 @@ from ..jsonvalue import JsonObject
 from ..runner import Runner
 from ..runtime.effects.model import LanguageModel
 from ..runtime.effects.tools import ToolBox
-from ..runtime.lifecycle import resume
+from ..runtime.lifecycle import is_paused, resume
 from ..runtime.models import RunState, WaitReason, WaitState
 from ..service.runs import RunService
 from ..stores import open_memory_stores
@@ -130,7 +130,7 @@ class GatewayHarness:
 
     def _open_question(self, run_id: str) -> RunState | None:
         for state in self._tree(run_id):
-            if state.waiting is not None and _is_question(state.waiting):
+            if state.waiting is not None and _is_question(state.waiting) and not is_paused(state):
                 return state
         return None
 

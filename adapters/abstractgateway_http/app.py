@@ -22,7 +22,6 @@ from abstractgateway.security import Deny, RequestFacts, SecurityPolicy, cors_he
 
 from .blocking import BlockingStreams
 from .fields import ValidationFailed, read_body, read_form, read_headers, read_query
-from .frames import RECONNECT_MS, retry_frame
 from .refusal import Refused
 from .render import REQUEST_ID, denial, gateway_problem, problem, redirect_answer
 from .route import Call, Route, RouteTable
@@ -56,6 +55,10 @@ class GatewayApp:
         response.headers[REQUEST_ID] = request_id
         return response(environ, start_response)
 
+    def body_limit(self, path: str) -> int:
+        """Return how many bytes the body of a request to a path may have; 0 for no limit."""
+        return self._policy.body_limit(path)
+
     def close(self) -> None:
         """End the streams that hold a worker thread; called by a server that stops."""
         self._blocking.stop()
@@ -84,7 +87,10 @@ class GatewayApp:
             raise Refused(405, "method_not_allowed", "Method Not Allowed", (("Allow", allowed),)) from refusal
         except NotFound as refusal:
             return self._without_slash(request) or _nowhere(refusal)
-        return route.handler(self._call(request, route, path))
+        try:
+            return route.handler(self._call(request, route, path))
+        finally:
+            request.close()
 
     def _without_slash(self, request: Request) -> Response | None:
         stripped = request.path.rstrip("/")
@@ -132,7 +138,7 @@ class GatewayApp:
         if door is None:
             return self._blocking.open(wanted, request.environ.get("waitress.client_disconnected", _never))
         door.admit(wanted)
-        return iter((retry_frame(RECONNECT_MS),))
+        return iter((wanted.framing.opening,))
 
 
 def create_app(gateway: Any, *, bound_host: str | None = None) -> GatewayApp:

@@ -11,7 +11,6 @@ from typing import Any
 
 from abstractgateway.errors import Unavailable
 
-from .frames import KEEP_ALIVE, RECONNECT_AFTER_STOP_MS, RECONNECT_MS, batch_of, retry_frame
 from .hub import BATCH_BYTES
 from .stream import StreamRequest
 
@@ -68,20 +67,24 @@ class BlockingStream:
         self._unsubscribe = owner.gateway.subscribe(self._hear)
 
     def __iter__(self) -> Iterator[bytes]:
-        yield retry_frame(RECONNECT_MS)
+        framing = self._request.framing
+        yield framing.opening
         cursor = self._request.after
         while not self._stopping:
             self._news.clear()
             tail = self._owner.gateway.ledger.tail(self._request.run_id, cursor, BATCH_BYTES)
-            batch = batch_of(self._request.run_id, cursor, tail)
+            batch = framing.batch(self._request.run_id, cursor, tail)
             cursor = batch.cursor
             if batch.data:
                 yield batch.data
             if batch.ended or self._is_gone():
                 return
             if not batch.data and not self._news.wait(self._request.heartbeat_s):
-                yield KEEP_ALIVE
-        yield retry_frame(RECONNECT_AFTER_STOP_MS)
+                idle = framing.idle(cursor)
+                yield idle.data
+                if idle.ended:
+                    return
+        yield framing.farewell(cursor)
 
     def stop(self) -> None:
         """Have the iteration end soon."""

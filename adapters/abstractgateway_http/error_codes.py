@@ -18,6 +18,9 @@ STATUS_OF: tuple[tuple[type[GatewayError], int], ...] = (
     (Unavailable, 503),
 )
 
+# Codes whose status is narrower than that of their class.
+STATUS_OF_CODE = {"bundle_too_large": 413}
+
 
 @dataclass(frozen=True)
 class ErrorCode:
@@ -68,6 +71,7 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
         "Read it again and decide anew.",
     ),
     ErrorCode("stale_write", 409, "Somebody else changed the run meanwhile.", "Read it again and repeat the request."),
+    ErrorCode("bundle_too_large", 413, "The bundle is over the limit.", "Raise `ABSTRACTGATEWAY_MAX_BUNDLE_BYTES`."),
     ErrorCode(
         "payload_too_large",
         413,
@@ -80,6 +84,7 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
         "A body that should be JSON does not say so.",
         "Send `Content-Type: application/json`.",
     ),
+    ErrorCode("range_not_satisfiable", 416, "The range lies outside the content.", "Ask for bytes that are there."),
     ErrorCode(
         "json_invalid",
         422,
@@ -119,7 +124,11 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
 # Narrower codes of the library: they say more than the class they belong to, whose status they have over HTTP.
 NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("artifact_damaged", "unavailable", "The bytes of an artifact are not those that were stored."),
+    ("artifact_not_found", "not_found", "The run has no artifact with this id."),
     ("bundle_broken", "invalid", "The bundle is not a sound zip file."),
+    ("bundle_installed", "invalid", "This version of the bundle is installed already."),
+    ("bundle_invalid", "invalid", "Files cannot be packed into a bundle; the detail says why."),
+    ("bundle_not_found", "not_found", "No bundle has this id and version."),
     ("busy", "conflict", "A run is changed so often by others that a change of ours never fitted in."),
     ("code_failed", "internal_error", "Code of a flow raised or took too much; the run is `failed` and says so."),
     ("code_invalid", "invalid", "Code of a flow uses what code nodes may not."),
@@ -127,12 +136,15 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("command_not_found", "not_found", "No command has this id."),
     ("data_dir_unusable", "unavailable", "The data directory cannot be used; the detail says why."),
     ("database_unusable", "unavailable", "The database file cannot be opened."),
+    ("entrypoint_not_found", "not_found", "The bundle has no such entrypoint."),
     ("error", "internal_error", "An error without a class of its own."),
     ("flow_id_required", "invalid", "A start names neither a bundle nor a flow."),
     ("flow_invalid", "invalid", "A flow does not compile; the detail lists what is wrong with it."),
+    ("flow_not_found", "not_found", "The bundle has no such flow."),
+    ("flows_dir_is_bundle", "conflict", "`ABSTRACTGATEWAY_FLOWS_DIR` is one bundle, so that none can come or go."),
     ("http_extra_missing", "unavailable", "`serve` needs `pip install 'abstractgateway[http]'`."),
-    ("invalid_ledger_mode", "invalid", "A ledger mode that does not exist."),
     ("invalid_status", "invalid", "A run status that does not exist."),
+    ("idempotency_key_reused", "conflict", "The key was used for a start with another body."),
     ("kernel_fault", "internal_error", "A run broke after it had ended."),
     ("lease_lost", "conflict", "Another runner owns the runs of this data directory now."),
     ("ledger_damaged", "unavailable", "A record of a ledger is not what was stored."),
@@ -154,8 +166,8 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("store_failed", "unavailable", "The store could not write; look at the disk."),
     ("unknown_command_type", "invalid", "A command type that does not exist."),
     ("unknown_run", "not_found", "No run has this id."),
-    ("unknown_span", "not_found", "No memory span has this id."),
     ("unknown_workflow", "not_found", "No workflow has this id."),
+    ("workflow_deprecated", "conflict", "The workflow must not be started any more."),
 )
 
 # What waitress refuses by itself, before any code of ours sees the request.

@@ -47,7 +47,7 @@ class Mismatch(Exception):
         self.ctx = ctx
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reader:
     """How one value is read, and the JSON schema of what is accepted. `read` raises `Mismatch`."""
 
@@ -126,6 +126,34 @@ upload = Reader(_read_upload, {"type": "string", "format": "binary"})
 
 event_id = Reader(_read_event_id, {"type": "string"})
 """What a client has seen last; what is not a cursor of ours counts as 0."""
+
+
+def cursors(most: int) -> Reader:
+    """Return a reader of a list of up to `most` objects with `run_id` and `after`; it gives cursors by run id."""
+    after = whole(0)
+
+    def read_one(item: Any, place: int) -> tuple[str, int]:
+        if not isinstance(item, dict) or "run_id" not in item:
+            raise Mismatch("missing", f"Item {place} should be an object with a run_id")
+        try:
+            return _read_text(item["run_id"]).strip(), after.read(item.get("after", 0))
+        except Mismatch as mismatch:
+            raise Mismatch(mismatch.kind, f"Item {place}: {mismatch.msg}", **mismatch.ctx) from mismatch
+
+    def read(value: Any) -> dict[str, int]:
+        if not isinstance(value, list):
+            raise Mismatch("list_type", "Input should be a valid list")
+        if len(value) > most:
+            raise Mismatch("too_long", f"List should have at most {most} items", max_length=most)
+        found = dict(read_one(item, place) for place, item in enumerate(value))
+        return {run_id: cursor for run_id, cursor in found.items() if run_id}
+
+    item = {
+        "type": "object",
+        "properties": {"run_id": {"type": "string"}, "after": {**after.schema, "default": 0}},
+        "required": ["run_id"],
+    }
+    return Reader(read, {"type": "array", "items": item, "maxItems": most})
 
 
 def key_text(most: int) -> Reader:

@@ -19,8 +19,8 @@ KEEP_ALIVE = b": keep-alive\n\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-class LedgerTail(Protocol):
-    """What the service returns about the records after a cursor."""
+class LedgerPage(Protocol):
+    """Records after a cursor, as the service returns them."""
 
     @property
     def records(self) -> Sequence[bytes]:
@@ -29,6 +29,10 @@ class LedgerTail(Protocol):
     @property
     def next_after(self) -> int:
         """The cursor of the last record, or the cursor that was asked for when there is none."""
+
+
+class LedgerTail(LedgerPage, Protocol):
+    """Records after a cursor, and whether there will be more."""
 
     @property
     def ended(self) -> bool:
@@ -44,12 +48,65 @@ class Batch:
     ended: bool
 
 
-def batch_of(run_id: str, after: int, tail: LedgerTail) -> Batch:
-    """Return the frames of a ledger tail, with the closing `done` frame when the run has ended."""
-    frames = [step_frame(cursor, record) for cursor, record in enumerate(tail.records, after + 1)]
-    if tail.ended:
-        frames.append(done_frame(run_id, tail.next_after))
-    return Batch(b"".join(frames), tail.next_after, tail.ended)
+class Framing(Protocol):
+    """How a response that waits for records looks; two that are equal give the same bytes."""
+
+    @property
+    def opening(self) -> bytes:
+        """What is sent before anything else; not empty, because servers send the head together with it."""
+
+    def batch(self, run_id: str, after: int, tail: LedgerTail) -> Batch:
+        """Return what a ledger tail looks like; empty when there is nothing to say yet."""
+
+    def idle(self, cursor: int) -> Batch:
+        """Return what is sent when nothing was said for as long as the client asked."""
+
+    def farewell(self, cursor: int) -> bytes:
+        """Return what is sent last when the server stops."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """Server-sent events until the run has ended."""
+
+    opening = b"retry: %d\n\n" % RECONNECT_MS
+
+    def batch(self, run_id: str, after: int, tail: LedgerTail) -> Batch:
+        frames = [step_frame(cursor, record) for cursor, record in enumerate(tail.records, after + 1)]
+        if tail.ended:
+            frames.append(done_frame(run_id, tail.next_after))
+        return Batch(b"".join(frames), tail.next_after, tail.ended)
+
+    def idle(self, cursor: int) -> Batch:
+        return Batch(KEEP_ALIVE, cursor, False)
+
+    def farewell(self, cursor: int) -> bytes:
+        return retry_frame(RECONNECT_AFTER_STOP_MS)
+
+
+@dataclass(frozen=True)
+class OnePage:
+    """One page of a ledger, as soon as it has a record; an empty one when none comes."""
+
+    limit: int
+    opening = b" "  # white space before a JSON value means nothing
+
+    def batch(self, run_id: str, after: int, tail: LedgerTail) -> Batch:
+        records = tail.records[: self.limit]
+        if not records and not tail.ended:
+            return Batch(b"", after, False)
+        return Batch(page_of(records, after + len(records)), after + len(records), True)
+
+    def idle(self, cursor: int) -> Batch:
+        return Batch(page_of((), cursor), cursor, True)
+
+    def farewell(self, cursor: int) -> bytes:
+        return page_of((), cursor)
+
+
+def page_of(records: Sequence[bytes], next_after: int) -> bytes:
+    """Return a page of stored records as JSON; their bytes are joined, never decoded."""
+    return b'{"items":[%b],"next_after":%d}' % (b",".join(records), next_after)
 
 
 def step_frame(cursor: int, record: bytes) -> bytes:
@@ -85,3 +142,6 @@ def _one_line(record: bytes) -> bytes:
     if b"\n" in record or b"\r" in record:
         return record.replace(b"\r", b" ").replace(b"\n", b" ")
     return record
+
+
+EVENTS = Events()

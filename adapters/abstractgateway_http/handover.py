@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from threading import RLock
 from typing import Any, Protocol
 
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import RequestEntityTooLarge
 
@@ -26,6 +28,9 @@ from .stream import DOOR_KEY, Connection, StreamRequest
 
 # A body a little over the limit is still read, so that the client reads the refusal instead of a reset connection.
 _READ_BEYOND_LIMIT = 1_048_576
+
+BodyLimit = Callable[[str], int]
+"""How many bytes the body of a request to a path may have; 0 for no limit."""
 
 log = logging.getLogger("abstractgateway.http.server")
 
@@ -183,7 +188,32 @@ def error_task(channel: HandoverChannel, request: Any) -> Any:
     return kind(channel, request)
 
 
-class HandoverChannel(HTTPChannel):
+class LimitedParser(HTTPRequestParser):
+    """Reads a request; how large its body may be depends on its path."""
+
+    adj: Any
+
+    def __init__(self, body_limit: BodyLimit, adj: Any) -> None:
+        super().__init__(adj)
+        self._body_limit = body_limit
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        limit = self._body_limit(self.path)
+        if limit:
+            self.adj = copy(self.adj)
+            self.adj.max_request_body_size = limit + _READ_BEYOND_LIMIT
+
+
+class LimitedChannel(HTTPChannel):
+    """One connection."""
+
+    def __init__(self, body_limit: BodyLimit, *args: Any, **kwargs: Any) -> None:
+        self.parser_class = partial(LimitedParser, body_limit)
+        super().__init__(*args, **kwargs)
+
+
+class HandoverChannel(LimitedChannel):
     """One connection; once it is `leaving`, waitress's loop neither reads, writes nor closes it."""
 
     task_class = HandoverTask
@@ -191,10 +221,10 @@ class HandoverChannel(HTTPChannel):
     leaving = False
     socket: Any
 
-    def __init__(self, streams: Reserves, mailbox: Mailbox, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, streams: Reserves, mailbox: Mailbox, body_limit: BodyLimit, *args: Any, **kwargs: Any) -> None:
         self.streams = streams
         self.mailbox = mailbox
-        super().__init__(*args, **kwargs)
+        super().__init__(body_limit, *args, **kwargs)
 
     def readable(self) -> bool:
         return not self.leaving and bool(super().readable())
@@ -227,29 +257,6 @@ class HandoverChannel(HTTPChannel):
         seat.adopt(Connection(sock, chunked, unsent, partial(self.mailbox.post, sock.close)))
 
 
-class LimitedParser(HTTPRequestParser):
-    """Reads a request; how large its body may be depends on its path."""
-
-    def __init__(self, body_limit: Callable[[str], int], adj: Any) -> None:
-        super().__init__(adj)
-        self._body_limit = body_limit
-
-    def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
-        limit = self._body_limit(getattr(self, "path", ""))
-        if limit:
-            self.adj = copy(self.adj)
-            self.adj.max_request_body_size = limit + _READ_BEYOND_LIMIT
-
-
-def limit_bodies(listeners: list[Any], body_limit: Callable[[str], int]) -> None:
-    """Have the listening sockets of a waitress server refuse bodies over the limit of their path (0: none)."""
-    for listener in listeners:
-        listener.channel_class = type(
-            "LimitedChannel", (HTTPChannel,), {"parser_class": staticmethod(partial(LimitedParser, body_limit))}
-        )
-
-
 def missing_names() -> list[str]:
     """Return what this machine or this waitress lacks for the hand-over; empty when it can be done."""
     missing = [f"{owner.__name__}.{name}" for owner, names in _NEEDED for name in names if not hasattr(owner, name)]
@@ -258,7 +265,13 @@ def missing_names() -> list[str]:
     return missing if hub.is_supported() else [*missing, "select.epoll"]
 
 
-def install(listeners: list[Any], streams: Reserves, mailbox: Mailbox) -> None:
+def install(listeners: list[Any], streams: Reserves, mailbox: Mailbox, body_limit: BodyLimit) -> None:
     """Make the listening sockets of a waitress server open `HandoverChannel`s."""
     for listener in listeners:
-        listener.channel_class = partial(HandoverChannel, streams, mailbox)
+        listener.channel_class = partial(HandoverChannel, streams, mailbox, body_limit)
+
+
+def install_limits(listeners: list[Any], body_limit: BodyLimit) -> None:
+    """Make the listening sockets of a waitress server refuse large bodies, and hand nothing over."""
+    for listener in listeners:
+        listener.channel_class = partial(LimitedChannel, body_limit)

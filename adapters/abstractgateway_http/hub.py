@@ -20,15 +20,7 @@ from abstractgateway.clock import SystemClock
 from abstractgateway.errors import Unavailable
 
 from .due import DueTimes
-from .frames import (
-    KEEP_ALIVE,
-    RECONNECT_AFTER_STOP_MS,
-    Batch,
-    LedgerTail,
-    batch_of,
-    framed,
-    retry_frame,
-)
+from .frames import Batch, Framing, LedgerTail, framed
 from .stream import Connection, Stream, StreamRequest
 
 log = logging.getLogger("abstractgateway.http.streams")
@@ -72,7 +64,8 @@ class Seat:
     def adopt(self, connection: Connection) -> None:
         """Give the hub a connection whose response head is on its way. The hub closes it, also when it is stopping."""
         request = self._request
-        self._hub.add(Stream(request.run_id, request.after, request.heartbeat_s, connection, self.release))
+        stream = Stream(request.run_id, request.after, request.heartbeat_s, connection, self.release, request.framing)
+        self._hub.add(stream)
 
     def release(self) -> None:
         """Give the place back; further calls do nothing."""
@@ -102,7 +95,7 @@ class StreamHub:
         self._watchers: dict[str, set[Stream]] = {}
         self._unfinished: dict[Stream, None] = {}
         self._due: DueTimes[Stream] = DueTimes()
-        self._shared: dict[tuple[str, int, bool], Batch] = {}
+        self._shared: dict[tuple[str, int, bool, Framing], Batch] = {}
         self._shared_bytes = 0
         self._poll = select.epoll()
         self._wake_in, self._wake_out = socket.socketpair()
@@ -276,10 +269,11 @@ class StreamHub:
 
     def _next_batch(self, stream: Stream) -> Batch:
         chunked = stream.connection.chunked
-        key = (stream.run_id, stream.cursor, chunked)
+        key = (stream.run_id, stream.cursor, chunked, stream.framing)
         batch = self._shared.get(key)
         if batch is None:
-            plain = batch_of(stream.run_id, stream.cursor, self._read_tail(stream.run_id, stream.cursor, BATCH_BYTES))
+            tail = self._read_tail(stream.run_id, stream.cursor, BATCH_BYTES)
+            plain = stream.framing.batch(stream.run_id, stream.cursor, tail)
             batch = Batch(framed(plain.data, chunked=chunked, last=plain.ended), plain.cursor, plain.ended)
             self._shared_bytes += len(batch.data)
             if self._shared_bytes > _SHARED_BYTES:
@@ -313,7 +307,9 @@ class StreamHub:
             self._due.put(stream, stream.last_sent + stream.heartbeat_s)
         else:
             # Sending it looks at the ledger as well, which bounds the harm of a wake-up that got lost.
-            stream.pending = memoryview(framed(KEEP_ALIVE, chunked=stream.connection.chunked))
+            idle = stream.framing.idle(stream.cursor)
+            data = framed(idle.data, chunked=stream.connection.chunked, last=idle.ended)
+            stream.load(Batch(data, idle.cursor, idle.ended))
             self._due.put(stream, now + stream.heartbeat_s)
             self._pump(stream)
 
@@ -356,6 +352,7 @@ class StreamHub:
     def _say_goodbye(self, stream: Stream) -> None:
         # After half a batch nothing may follow: it would be read as part of a record.
         is_between_frames = not stream.pending or stream.send_pending(self._clock.monotonic())
-        farewell = framed(retry_frame(RECONNECT_AFTER_STOP_MS), chunked=stream.connection.chunked, last=True)
+        last_words = stream.framing.farewell(stream.cursor)
+        farewell = framed(last_words, chunked=stream.connection.chunked, last=True)
         self._forget(stream)
         stream.hang_up(farewell if is_between_frames else b"")

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
-from typing import Any
+from mimetypes import guess_extension
+from typing import Any, Protocol
+from zlib import crc32
 
-from werkzeug.wrappers import Response
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.http import dump_options_header
+from werkzeug.wrappers import Request, Response
 
 from abstractgateway import jsonvalue
 from abstractgateway.errors import GatewayError, Unavailable
 from abstractgateway.ids import new_hex
 from abstractgateway.security import Deny
 
-from .error_codes import CODE_OF_STATUS, STATUS_OF
-from .frames import CONTENT_TYPE
+from .error_codes import CODE_OF_STATUS, STATUS_OF, STATUS_OF_CODE
+from .frames import CONTENT_TYPE, LedgerPage, page_of
+from .refusal import Refused
 
+
+class Artifact(Protocol):
+    """What is known of an artifact, as the service returns it."""
+
+    artifact_id: str
+    content_type: str
+    blob_id: str
+    tags: dict[str, str]
+
+
+_UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f/\\"]')
 JSON_TYPE = "application/json"
 REQUEST_ID = "X-Request-Id"
 _PAGE_POLICY = (
@@ -35,6 +52,41 @@ def json_bytes_answer(body: bytes) -> Response:
     return Response(body, 200, content_type=JSON_TYPE)
 
 
+def tagged_answer(request: Request, payload: Any, revision: int) -> Response:
+    """Return a 200 with the JSON of a value and its `ETag`, or a 304 when the client has this very value."""
+    response = json_answer(payload)
+    response.set_etag(f"{revision}-{crc32(response.data):08x}")
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.make_conditional(request.environ)
+    return response
+
+
+def content_answer(request: Request, metadata: Artifact, content: bytes) -> Response:
+    """Return the bytes of an artifact, or a range of them; browsers save them and never run them.
+
+    Raises `Refused` when the range lies outside of them.
+    """
+    response = Response(content, 200, content_type=metadata.content_type)
+    response.headers["Content-Disposition"] = dump_options_header("attachment", {"filename": _file_name(metadata)})
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.set_etag(metadata.blob_id or metadata.artifact_id)
+    try:
+        response.make_conditional(request.environ, accept_ranges=True, complete_length=len(content))
+    except RequestedRangeNotSatisfiable as error:
+        detail = f"the content has {len(content)} bytes; ask for a range inside them"
+        headers = (("Content-Range", f"bytes */{len(content)}"),)
+        raise Refused(416, "range_not_satisfiable", detail, headers) from error
+    return response
+
+
+def _file_name(metadata: Artifact) -> str:
+    given = metadata.tags.get("filename", "") if isinstance(metadata.tags, dict) else ""
+    name = _UNSAFE_IN_NAME.sub("_", str(given)).strip(". ")
+    return name or metadata.artifact_id + (guess_extension(metadata.content_type.partition(";")[0]) or ".bin")
+
+
 def page_answer(body: bytes, content_type: str) -> Response:
     """Return a file of the documentation page, which may load nothing but files of this server."""
     headers = {
@@ -46,10 +98,24 @@ def page_answer(body: bytes, content_type: str) -> Response:
     return Response(body, 200, content_type=content_type, headers=headers)
 
 
-def ledger_answer(records: Sequence[bytes], next_after: int) -> Response:
-    """Return a page of stored records; their bytes are joined, never decoded."""
-    body = b'{"items":[%b],"next_after":%d}' % (b",".join(records), next_after)
-    return Response(body, 200, content_type=JSON_TYPE)
+def ledger_answer(records: Sequence[bytes], next_after: int, *, is_full: bool = False) -> Response:
+    """Return a page of stored records; a full one never changes, so that clients may keep it."""
+    response = Response(page_of(records, next_after), 200, content_type=JSON_TYPE)
+    if is_full:
+        response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    return response
+
+
+def ledgers_answer(pages: Mapping[str, LedgerPage]) -> Response:
+    """Return pages of several runs, by run id."""
+    named = (b"%b:%b" % (jsonvalue.dumps(name), page_of(page.records, page.next_after)) for name, page in pages.items())
+    return Response(b'{"runs":{%b}}' % b",".join(named), 200, content_type=JSON_TYPE)
+
+
+def awaited_answer(parts: Iterable[bytes]) -> Response:
+    """Return the head of JSON that comes later."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Response(parts, 200, content_type=JSON_TYPE, headers=headers)
 
 
 def stream_answer(frames: Iterable[bytes]) -> Response:
@@ -77,7 +143,8 @@ def denial(deny: Deny, request_id: str) -> Response:
 
 def gateway_problem(error: GatewayError, request_id: str) -> Response | None:
     """Return the answer to an error that the service raised on purpose, or None when its class is not for clients."""
-    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), None)
+    of_class = next((status for kind, status in STATUS_OF if isinstance(error, kind)), None)
+    status = STATUS_OF_CODE.get(error.code, of_class)
     if status is None:
         return None
     response = problem(status, error.code, error.message, request_id)

@@ -38,7 +38,7 @@ class Call:
 Handler = Callable[[Call], Response]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """One kind of answer that is no error: when it is given, and the shape of its body; without one it is empty."""
 
@@ -48,7 +48,7 @@ class Answer:
     status: int = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
     """One row. `refusals` are the statuses that the handler itself may answer with, besides those of every route.
 

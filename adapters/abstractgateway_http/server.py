@@ -114,13 +114,13 @@ class GatewayServer:
         self.stop()
 
     def _make_hub(self, limits: HubLimits) -> StreamHub | None:
-        handover.limit_bodies(self._listeners, self.app.body_limit)
         missing = handover.missing_names()
         if missing:
             log.warning("streams keep a worker thread each, because %s is missing", ", ".join(missing))
+            handover.install_limits(self._listeners, self.app.body_limit)
             return None
         hub = StreamHub(self._gateway.ledger.tail, limits)
-        handover.install(self._listeners, hub, self._mailbox)
+        handover.install(self._listeners, hub, self._mailbox, self.app.body_limit)
         return hub
 
     def _turn(self, seconds: float) -> None:

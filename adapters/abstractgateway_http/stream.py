@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .frames import Batch
+from .frames import EVENTS, Batch, Framing
 
 # Where a server puts the way out of its worker threads into the WSGI environ.
 DOOR_KEY = "abstractgateway.stream_door"
@@ -19,11 +19,12 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class StreamRequest:
-    """What a client asked to follow: the records of a run after a cursor, with keep-alives when nothing happens."""
+    """What a client asked to follow: the records of a run after a cursor, and for how long nothing may be said."""
 
     run_id: str
     after: int
     heartbeat_s: float
+    framing: Framing = EVENTS
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Stream:
     heartbeat_s: float
     connection: Connection
     release: Callable[[], None]
+    framing: Framing = EVENTS
     is_open: bool = True
     pending: memoryview = field(init=False)
     ended: bool = False

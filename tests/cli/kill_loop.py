@@ -161,7 +161,12 @@ def _drawing() -> dict[str, Any]:
         ("ask", "response", "end", "said"),
     ]
     names = ("source", "sourceHandle", "target", "targetHandle")
-    return {"id": "busy", "name": "busy", "nodes": nodes, "edges": [dict(zip(names, edge)) for edge in edges]}
+    return {
+        "id": "busy",
+        "name": "busy",
+        "nodes": nodes,
+        "edges": [dict(zip(names, edge, strict=True)) for edge in edges],
+    }
 
 
 def _node(node_id: str, kind: str, inputs: str, outputs: str, defaults: Any = None) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 
 from abstractgateway.config import GatewayConfig
 from abstractgateway.errors import Conflict, Invalid, NotFound
+from abstractgateway.service import GatewayService
 from abstractgateway_http.hub import HubLimits
 from abstractgateway_http.server import GatewayServer
 
@@ -218,6 +222,109 @@ class Client:
 
 def config_of(**settings: Any) -> GatewayConfig:
     return GatewayConfig(**{"store_backend": "memory", "auth_tokens": (TOKEN,), "http_threads": 4, **settings})
+
+
+def echo_flow(**start: Any) -> dict[str, Any]:
+    """Return a flow that ends with what it was given."""
+    outputs = [
+        {"id": "exec-out", "type": "execution"},
+        {"id": "prompt", "label": "Prompt", "type": "string"},
+        {"id": "n", "label": "n", "type": "integer"},
+    ]
+    begin = {"id": "s", "type": "on_flow_start", "data": {"outputs": outputs, "pinDefaults": {"n": 3}, **start}}
+    end = {"id": "e", "type": "on_flow_end", "data": {"inputs": [{"id": "prompt", "type": "string"}]}}
+    edges = [
+        {"id": "1", "source": "s", "sourceHandle": "exec-out", "target": "e", "targetHandle": "exec-in"},
+        {"id": "2", "source": "s", "sourceHandle": "prompt", "target": "e", "targetHandle": "prompt"},
+    ]
+    return {"id": "root", "name": "root", "nodes": [begin, end], "edges": edges}
+
+
+def packed(bundle_id: str = "echo", version: str = "0.0.1", flow: Any = None, **manifest: Any) -> bytes:
+    """Return the bytes of a bundle with the one flow `root`."""
+    described = {
+        "bundle_format_version": "1",
+        "bundle_id": bundle_id,
+        "bundle_version": version,
+        "created_at": "2026-01-08T00:00:00+00:00",
+        "entrypoints": [{"flow_id": "root", "name": "root", "description": "echoes", "interfaces": ["i"]}],
+        "flows": {"root": "flows/root.json"},
+        **manifest,
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(described))
+        archive.writestr("flows/root.json", json.dumps(flow if flow is not None else echo_flow()))
+    return buffer.getvalue()
+
+
+def form(content: bytes, **fields: str) -> tuple[bytes, str]:
+    """Return the body of an upload and its content type."""
+    parts = [
+        b'--bnd\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), value.encode())
+        for name, value in fields.items()
+    ]
+    head = b'--bnd\r\nContent-Disposition: form-data; name="file"; filename="../x.flow"\r\n'
+    file = head + b"Content-Type: application/octet-stream\r\n\r\n" + content + b"\r\n"
+    return b"".join([*parts, file, b"--bnd--\r\n"]), "Content-Type: multipart/form-data; boundary=bnd"
+
+
+@dataclass
+class LiveGateway:
+    """A real gateway behind a real server, and requests to it."""
+
+    service: GatewayService
+    server: GatewayServer
+
+    @property
+    def flows_dir(self) -> Path:
+        return Path(self.service.config.flows_dir)
+
+    def ask(self, method: str, path: str, *headers: str, body: Any = None, has_body: bool = True) -> Answer:
+        """Send one request; a body that is not bytes goes as JSON."""
+        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        kind = () if body is None or isinstance(body, bytes) else ("Content-Type: application/json",)
+        with closing(Client(self.server.port)) as client:
+            return client.send(method, f"/api/gateway{path}", *headers, *kind, body=raw).answer(has_body=has_body)
+
+    def upload(self, content: bytes, **fields: str) -> Answer:
+        body, kind = form(content, **fields)
+        return self.ask("POST", "/bundles/upload", kind, body=body)
+
+    def start(self, **given: Any) -> str:
+        run_id: str = self.ask("POST", "/runs/start", body=given).json["run_id"]
+        return run_id
+
+    def finish(self, run_id: str) -> None:
+        """Wait for the end of a run."""
+        for _ in self.service.ledger.follow(run_id):
+            continue
+
+
+@pytest.fixture
+def go_live(tmp_path: Path) -> Iterator[Callable[..., LiveGateway]]:
+    """Opens real gateways on a directory of bundles; they are closed at the end of the test."""
+    opened: list[LiveGateway] = []
+    flows = tmp_path / "flows"
+    flows.mkdir()
+
+    def start(**settings: Any) -> LiveGateway:
+        service = GatewayService.open(config_of(flows_dir=flows, data_dir=tmp_path / "data", **settings))
+        opened.append(LiveGateway(service, GatewayServer(service).start()))
+        return opened[-1]
+
+    yield start
+    for live in opened:
+        live.server.stop()
+        live.service.close()
+
+
+@pytest.fixture
+def live(go_live: Callable[..., LiveGateway]) -> LiveGateway:
+    """A real gateway with the bundle `echo@0.0.1`."""
+    gateway = go_live()
+    gateway.upload(packed())
+    return gateway
 
 
 @pytest.fixture

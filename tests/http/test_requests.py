@@ -88,7 +88,14 @@ def test_starting_a_run_passes_the_fields_and_their_defaults(gateway, ask):
     assert gateway.calls == [
         (
             "runs.start",
-            {"bundle_id": "ask", "bundle_version": None, "flow_id": None, "input_data": {}, "session_id": None},
+            {
+                "bundle_id": "ask",
+                "bundle_version": None,
+                "flow_id": None,
+                "input_data": {},
+                "session_id": None,
+                "idempotency_key": None,
+            },
         )
     ]
 

@@ -65,9 +65,7 @@ class Bench:
             self.registry.register(workflow)
         return self.runtime().start(workflow=workflow, vars=vars, actor_id=actor_id, **ids)
 
-    def send(
-        self, run_id: str, type: str, payload: Json | None = None, command_id: str | None = None
-    ) -> str:
+    def send(self, run_id: str, type: str, payload: Json | None = None, command_id: str | None = None) -> str:
         """Put a command into the inbox and return its id."""
         command_id = command_id or f"c-{next(self._numbers)}"
         command = CommandRecord(command_id, run_id, type, payload or {}, "2026-01-01T00:00:00+00:00", "me")

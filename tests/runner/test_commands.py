@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from abstractgateway.errors import Unavailable
+from abstractgateway.errors import StaleWrite, Unavailable
+from abstractgateway.runner import CommandApplier
 from abstractgateway.runtime import Commit, CommitReceipt, EffectType, RunStatus
 from abstractgateway.stores import open_memory_stores
 from tests.runner.bench import Bench
@@ -394,3 +397,53 @@ def test_commands_change_runs_of_other_actors_but_nobody_drives_those(bench: Ben
 
     assert bench.state(run_id).status is RunStatus.RUNNING
     assert bench.ledger(run_id) == []
+
+
+class HotRun:
+    """Memory stores whose runs somebody else changes first, until everything else is quiet."""
+
+    def __init__(self) -> None:
+        self._stores = open_memory_stores()
+        self.attempts = 0
+        self.is_quiet = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stores, name)
+
+    def commit(self, commit: Commit) -> CommitReceipt:
+        if commit.outcome is not None and not self.is_quiet:
+            self.attempts += 1
+            raise StaleWrite("somebody was faster")
+        return self._stores.commit(commit)
+
+    @contextmanager
+    def quieted(self) -> Iterator[None]:
+        self.is_quiet = True
+        yield
+        self.is_quiet = False
+
+
+def test_a_command_for_a_run_that_never_rests_is_applied_in_a_moment_of_quiet() -> None:
+    stores = HotRun()
+    bench = Bench(stores)
+    run_id = bench.start(ask_then_end())
+    bench.send(run_id, "cancel")
+    (command,), _ = stores.commands.list_after(after=0)
+
+    outcome = CommandApplier(stores, bench.clock, quietly=stores.quieted).apply(command)
+
+    assert (outcome.status, stores.attempts, stores.is_quiet) == ("applied", 3, False)
+    assert bench.state(run_id).status is RunStatus.CANCELLED
+
+
+def test_a_command_that_never_fits_in_is_tried_again_later_and_not_rejected() -> None:
+    stores = HotRun()
+    bench = Bench(stores)
+    run_id = bench.start(ask_then_end())
+    command_id = bench.send(run_id, "cancel")
+    (command,), _ = stores.commands.list_after(after=0)
+
+    with pytest.raises(Unavailable, match="changed too often"):
+        CommandApplier(stores, bench.clock).apply(command)
+
+    assert bench.outcome(command_id) == ("pending", None)

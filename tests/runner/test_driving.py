@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from abstractgateway.errors import LeaseLost, Unavailable
+from abstractgateway.runner.driver import Driver
+from abstractgateway.runner.pool import InlinePool
 from abstractgateway.runtime import (
     Commit,
     CommitReceipt,
@@ -396,3 +399,92 @@ def test_runs_that_programs_drive_themselves_are_left_to_them(bench: Bench) -> N
 
     assert bench.state(run_id).status is RunStatus.WAITING
     assert runner.next_due() is None
+
+
+class InterruptedStores:
+    """Memory stores on which somebody acts between a commit of the driver and the driver's learning of it."""
+
+    def __init__(self) -> None:
+        self._stores = open_memory_stores()
+        self.act: Callable[[], object] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stores, name)
+
+    def commit(self, commit: Commit) -> CommitReceipt:
+        receipt = self._stores.commit(commit)
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+        return receipt
+
+
+def test_an_answer_that_comes_before_the_driver_has_let_go_of_its_run_is_not_lost() -> None:
+    stores = InterruptedStores()
+    bench = Bench(stores)
+    runtime = bench.runtime()
+    run_id = bench.start(ask_then_end())
+    runner = bench.runner()
+    answer = {"workflow": ask_then_end(), "run_id": run_id, "wait_key": None, "payload": {"text": "x"}}
+    stores.act = lambda: runtime.resume(**answer, max_steps=0)
+
+    runner.run_until_idle()
+
+    assert bench.state(run_id).status is RunStatus.COMPLETED
+
+
+def test_a_timer_that_is_due_before_the_driver_has_let_go_of_its_run_is_not_lost() -> None:
+    stores = InterruptedStores()
+    bench = Bench(stores)
+    run_id = bench.start(TIMER)
+    runner = bench.runner()
+    stores.act = lambda: bench.clock.move(60)
+
+    runner.run_until_idle()
+
+    assert bench.state(run_id).status is RunStatus.COMPLETED
+
+
+def driver_of(bench: Bench) -> Driver:
+    def refuse(*given: Any) -> None:
+        raise AssertionError(given)
+
+    return Driver(
+        stores=bench.stores,
+        runtime=bench.runtime(),
+        find_workflow=bench.registry.get_or_raise,
+        effects=InlinePool(),
+        commit=bench.stores.submit,
+        step_batch=100,
+        on_trouble=refuse,
+        on_lease_lost=refuse,
+        on_not_due=refuse,
+    )
+
+
+def test_while_it_is_to_be_quiet_a_driver_holds_its_work(bench: Bench) -> None:
+    run_id = bench.start(ask_then_end())
+    driver = driver_of(bench)
+    driver.offer(run_id)
+
+    with driver.quieted():
+        worked = driver.work(wait=False)
+        held = bench.ledger(run_id)
+    driver.work(wait=False)
+
+    assert (worked, held) == (True, [])
+    assert [record["status"] for record in bench.ledger(run_id)] == ["started", "waiting"]
+
+
+def test_a_driver_that_is_drained_takes_up_nothing_new(bench: Bench) -> None:
+    first, second = bench.start(ask_then_end()), bench.start(ask_then_end())
+    driver = driver_of(bench)
+    driver.offer(first)
+
+    is_done = driver.drain(0.0)
+    driver.offer(second)
+    driver.work(wait=False)
+
+    assert not is_done
+    assert driver.drain(0.0)
+    assert bench.ledger(first) == bench.ledger(second) == []

@@ -315,9 +315,7 @@ def test_a_chat_summarizer_that_raises_fails_the_run(world: World) -> None:
     def summarize(messages: list[Any], **_: Any) -> Any:
         raise ValueError("too sad")
 
-    state = perform(
-        world, compact(preserve_recent=0), vars=said("a"), options={"chat_summarizer": summarize}
-    )
+    state = perform(world, compact(preserve_recent=0), vars=said("a"), options={"chat_summarizer": summarize})
 
     assert "ValueError: too sad" in (state.error or "")
 

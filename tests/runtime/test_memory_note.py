@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from abstractgateway.runtime import EffectType, Runtime, RunStatus
+from abstractgateway.runtime import EffectType, RunStatus, Runtime
 from abstractgateway.runtime.effects.memory.owners import session_memory_id
 from tests.runtime.remembering import BACKENDS, meta, note, opened, perform, results, spans, steps
 from tests.runtime.workflows import Json, World

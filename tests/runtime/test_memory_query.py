@@ -103,7 +103,8 @@ def test_a_match_is_told_with_its_metadata(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "has_text", "has_meta"), [(None, True, False), ("rendered", True, False), ("META", False, True), ("both", True, True)]
+    ("shape", "has_text", "has_meta"),
+    [(None, True, False), ("rendered", True, False), ("META", False, True), ("both", True, True)],
 )
 def test_the_result_has_the_shape_asked_for(world: World, shape: str | None, has_text: bool, has_meta: bool) -> None:
     holder = remember(world, "one")
@@ -120,9 +121,7 @@ def test_the_result_has_the_shape_asked_for(world: World, shape: str | None, has
 )
 def test_a_query_looks_into_notes_and_metadata_in_any_case(world: World, needle: str, found: list[str]) -> None:
     long = "l" * 170 + "tail"
-    holder = remember(
-        world, "the key", "the door", long, location=[None, "Home", None], actor=[None, "ann", None]
-    )
+    holder = remember(world, "the key", "the door", long, location=[None, "Home", None], actor=[None, "ann", None])
 
     assert previews(ask(world, holder, query=needle)) == found
 

@@ -269,3 +269,26 @@ def test_a_result_of_nothing_is_stored_nowhere(world: World) -> None:
 
     assert state.output == {"said": None}
     assert outline(world.ledger(state.run_id))[1] == ("call", "completed", "llm_call")
+
+
+def test_the_progress_of_slow_nodes_is_shown_before_the_run_is_over(world: World) -> None:
+    def slow(run: RunState, ctx: Any) -> StepPlan:
+        world.clock.move(1)
+        run.vars["n"] = run.vars.get("n", 0) + 1
+        return StepPlan("slow", next_node="slow" if run.vars["n"] < 5 else "end")
+
+    workflow = spec(
+        "slow", call=effect("call", EffectType.LLM_CALL, {"prompt": "x"}, then="slow"), slow=slow, end=end()
+    )
+    seen: list[int] = []
+    world.stores.subscribe(lambda changes: seen.append(world.state(changes.runs[0].run_id).vars.get("n", 0)))
+
+    state = run_once(world, workflow, Calls())
+
+    assert seen == [0, 0, 1, 2, 3, 4, 5, 5]
+    assert outline(world.ledger(state.run_id)) == [
+        ("call", "started", "llm_call"),
+        ("call", "completed", "llm_call"),
+        ("end", "completed", None),
+        ("end", "completed", "emit_event"),
+    ]

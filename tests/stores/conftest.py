@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,14 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def durable(request: pytest.FixtureRequest) -> Backend:
     chosen: Backend = request.param
     return chosen
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory in memory where there is such a thing: these tests open thousands of stores."""
+    in_memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=in_memory if os.access(in_memory, os.W_OK) else None) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

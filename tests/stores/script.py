@@ -143,6 +143,9 @@ def play_through_errors(directory: Path, setting: Setting, disk: FaultyDisk) -> 
             raise AssertionError("what was refused had been written") from None
     assert picture(stores) == PICTURES[-1]
     stores.close()
+    again = setting.open(directory)
+    assert picture(again) == PICTURES[-1]
+    again.close()
     return Played(len(STEPS), disk.has_failed)
 
 
@@ -154,12 +157,13 @@ def _opened(directory: Path, setting: Setting, disk: FaultyDisk) -> Stores:
         return setting.open(directory, disk)
 
 
-def go_on(directory: Path, setting: Setting, done: int) -> None:
-    """Play what is left of the script on a healthy disk, restart, and check that everything is there."""
-    stores = setting.open(directory)
+def go_on(stores: Stores, directory: Path, setting: Setting, done: int, *, restarts: bool) -> None:
+    """Play what is left of the script, and check that everything is there, also after a restart."""
     for step in STEPS[done:]:
         step(stores)
+    assert picture(stores) == PICTURES[-1]
     stores.close()
-    again = setting.open(directory)
-    assert picture(again) == PICTURES[-1]
-    again.close()
+    if restarts:
+        again = setting.open(directory)
+        assert picture(again) == PICTURES[-1]
+        again.close()

@@ -248,15 +248,15 @@ def flips(data: bytes) -> Iterator[bytes]:
         yield data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
 
 
-def test_any_flipped_bit_of_a_journal_whose_entries_are_in_the_files_loses_nothing(tmp_path: Path) -> None:
-    killed = killed_copy(tmp_path)
+def test_any_flipped_bit_of_a_journal_whose_entries_are_in_the_files_loses_nothing(scratch: Path) -> None:
+    killed = killed_copy(scratch)
     journal = killed / "journal.log"
     whole = journal.read_bytes()
 
     for number, damaged in enumerate(flips(whole)):
-        if number % 9 and number > 64:
+        if number % 25 and number > 64:
             continue
-        directory = tmp_path / "flipped"
+        directory = scratch / "flipped"
         shutil.copytree(killed, directory)
         (directory / "journal.log").write_bytes(damaged)
         with reopened(directory) as stores:
@@ -265,18 +265,18 @@ def test_any_flipped_bit_of_a_journal_whose_entries_are_in_the_files_loses_nothi
         shutil.rmtree(directory)
 
 
-def test_any_flipped_bit_of_a_journal_that_has_the_only_copy_costs_its_entry_and_no_earlier_one(tmp_path: Path) -> None:
-    live = open_file_stores(tmp_path / "live")
-    journal = tmp_path / "live" / "journal.log"
+def test_any_flipped_bit_of_a_journal_that_has_the_only_copy_costs_its_entry_and_no_earlier_one(scratch: Path) -> None:
+    live = open_file_stores(scratch / "live")
+    journal = scratch / "live" / "journal.log"
     for number in range(6):
         live.runs.save(a_run(f"r{number}"))
     whole = journal.read_bytes()
     live.close()
 
     for number, damaged in enumerate(flips(whole)):
-        if number % 3 and number > 64:
+        if number % 5 and number > 64:
             continue
-        directory = tmp_path / "flipped"
+        directory = scratch / "flipped"
         directory.mkdir()
         (directory / "journal.log").write_bytes(damaged)
         with reopened(directory) as stores:
@@ -286,9 +286,9 @@ def test_any_flipped_bit_of_a_journal_that_has_the_only_copy_costs_its_entry_and
         shutil.rmtree(directory)
 
 
-def test_every_truncation_of_a_journal_keeps_the_whole_entries(tmp_path: Path) -> None:
-    live = open_file_stores(tmp_path / "live")
-    journal = tmp_path / "live" / "journal.log"
+def test_every_truncation_of_a_journal_keeps_the_whole_entries(scratch: Path) -> None:
+    live = open_file_stores(scratch / "live")
+    journal = scratch / "live" / "journal.log"
     sizes = [journal.stat().st_size]
     for number in range(4):
         live.runs.save(a_run(f"r{number}"))
@@ -297,7 +297,7 @@ def test_every_truncation_of_a_journal_keeps_the_whole_entries(tmp_path: Path) -
     live.close()
 
     for size in [*range(0, len(whole), 3), *sizes]:
-        directory = tmp_path / "cut"
+        directory = scratch / "cut"
         directory.mkdir()
         (directory / "journal.log").write_bytes(whole[:size])
         with reopened(directory) as stores:

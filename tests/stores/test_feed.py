@@ -5,7 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from abstractgateway.stores.base import Changes, Commit, Stores
+from abstractgateway.stores.base import Changes, Commit, RunRow, Stores
+from abstractgateway.stores.feed import Feed
 from tests.stores.shapes import PATIENCE_S, Backend, Told, a_command, a_run, appending, applied, save, write
 
 Open = Callable[[Backend, Path], Stores]
@@ -57,6 +58,20 @@ def test_a_listener_is_told_of_records_alone(stores: Stores) -> None:
 
     assert told.wait_until(lambda: bool(told.changes))
     assert [row.ledger_len for row in told.changes[0].runs] == [3]
+
+
+def test_what_was_posted_before_it_is_delivered_keeps_its_order() -> None:
+    feed = Feed()
+    told: list[Changes] = []
+    posted = [Changes((RunRow.of(a_run(name), revision=1, ledger_len=0),)) for name in "abc"]
+    feed.subscribe(lambda changes: (told.append(changes), len(told) == 1 and feed.post(posted[2]), feed.deliver()))
+
+    feed.post(posted[0])
+    feed.post(posted[1])
+    feed.post(Changes(()))
+    feed.deliver()
+
+    assert told == posted
 
 
 def test_a_refused_commit_tells_nobody(stores: Stores) -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -164,25 +164,23 @@ stores.close()
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "file"])
-def test_a_directory_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_path: Path, backend: str) -> None:
-    directory = tmp_path / "data"
-    directory.mkdir()
-    directory.chmod(0o555)
+def test_a_directory_that_cannot_be_written_is_an_error_that_says_what_to_do(backend: str) -> None:
     code = (
         "import os, sys\n"
+        "import abstractgateway.stores.sqlite\n"
         "from abstractgateway.errors import Unavailable\n"
         f"from abstractgateway.stores import open_{backend}_stores as open_stores\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
         "try: open_stores(sys.argv[1])\n"
         "except Unavailable as error: print(error.code)\n"
     )
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
 
-    finished = subprocess.run(
-        [sys.executable, "-c", code, str(directory)], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o555)
+        finished = subprocess.run(
+            [sys.executable, "-c", code, directory], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        Path(directory).chmod(0o755)
 
     assert finished.stdout.strip() == "data_dir_unusable", finished.stderr
 

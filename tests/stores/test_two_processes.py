@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,6 +136,19 @@ def test_a_process_that_dies_with_the_lock_leaves_the_others_free(mine: Stores, 
 
     assert save(mine, a_run()).revision == 2
     assert third.ask("save", "r1") == 3
+
+
+def test_nobody_writes_while_somebody_else_has_the_lock(durable: Backend, mine: Stores, tmp_path: Path) -> None:
+    decided = threading.Event()
+
+    with open(tmp_path / ("journal.lock" if durable is FILES else "gateway.sqlite3.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mine.submit(Commit(command=a_command()), lambda receipt, error: decided.set())
+        is_decided_early = decided.wait(0.1)
+
+    assert not is_decided_early
+    assert decided.wait(10.0)
+    assert mine.commands.get_last_seq() == 1
 
 
 def test_what_a_process_had_acknowledged_when_it_was_killed_is_there(mine: Stores, start: Start) -> None:

@@ -78,7 +78,7 @@ class Driver:
             yield result
             if result.status != "running":
                 return
-        raise AssertionError("the run takes too many steps")
+        yield Result("stopped", None, "the run takes too many steps", run.vars)
 
     def _step(self, spec: WorkflowSpec, run: RunState, number: int) -> Result:
         node_id = run.current_node
@@ -124,6 +124,8 @@ class Driver:
         if effect is EffectType.WAIT_UNTIL:
             self.clock.instant += timedelta(hours=1)
             return None
+        if effect.value.startswith("memory_"):
+            return {"mode": "executed", "results": []}
         assert effect is EffectType.START_SUBWORKFLOW
         return self._child(payload, run, node_id)
 

@@ -19,6 +19,9 @@ def _documents() -> dict[str, dict[str, Any]]:
     return {item["id"]: item for item in found if all(node["type"] in REGISTRY for node in item["nodes"])}
 
 
+MOST_STEPS = 150
+"""Some drawings go on for ever; what they have done by then is compared."""
+
 DOCUMENTS = _documents() if VISUALFLOWS.is_dir() else {}
 IDS = sorted(DOCUMENTS) or [pytest.param("", marks=pytest.mark.skip(reason="the shared drawings are not here"))]
 
@@ -44,7 +47,11 @@ def test_a_drawn_flow_gives_the_same_when_it_is_restarted_before_every_step(make
     ends = []
     for is_restarted in (False, True):
         driver = make_driver(
-            is_restarted_each_step=is_restarted, llm=_model, answers=["yes", "stop"], events=[{"response": "Blue"}] * 3
+            is_restarted_each_step=is_restarted,
+            max_steps=MOST_STEPS,
+            llm=_model,
+            answers=["yes", "stop"],
+            events=[{"response": "Blue"}] * 3,
         )
         for document in DOCUMENTS.values():
             driver.add(document)
@@ -52,7 +59,7 @@ def test_a_drawn_flow_gives_the_same_when_it_is_restarted_before_every_step(make
         ends.append((result.status, result.output, result.error, driver.effects, driver.visited))
 
     assert ends[0] == ends[1]
-    assert ends[0][0] in ("completed", "waiting", "failed")
+    assert ends[0][0] in ("completed", "waiting", "failed", "stopped")
     assert ends[0][0] != "failed" or ends[0][2].startswith("node '")
 
 

@@ -16,6 +16,7 @@ from . import (
     control,
     entry,
     interaction,
+    knowledge,
     listeners,
     literals,
     logic,
@@ -45,6 +46,7 @@ _FAMILIES = (
     catalogs,
     listeners,
     memory,
+    knowledge,
 )
 
 REGISTRY: Mapping[str, NodeType] = MappingProxyType({row.name: row for family in _FAMILIES for row in family.TYPES})

@@ -5,10 +5,12 @@ A handler takes checked values, calls the service once and renders what it retur
 
 from __future__ import annotations
 
+from werkzeug.wrappers import Response
+
 from ..openapi import openapi_bytes
 from ..render import json_bytes_answer
-from ..route import Answer, Call, Response, Route
-from . import bundles, commands, ledger, process, runs
+from ..route import Answer, Call, Route
+from . import artifacts, bundles, commands, ledger, process, runs
 
 
 def openapi(call: Call) -> Response:
@@ -30,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
     *runs.ROUTES,
     *ledger.ROUTES,
     *commands.ROUTES,
+    *artifacts.ROUTES,
 )
 
 __all__ = ["ROUTES"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from werkzeug.wrappers import Response
+
 from ..fields import Field, json_object
 from ..render import json_answer
-from ..route import API, Answer, Call, Response, Route
+from ..route import API, Answer, Call, Route
 from ..shapes import named
 from .inputs import optional_text, required_text
 
@@ -30,9 +32,7 @@ ROUTES: tuple[Route, ...] = (
         body=(
             required_text("command_id", "Chosen by the client; the same one again changes nothing. Blank: a new one."),
             required_text("run_id", "The run that the command is for."),
-            required_text(
-                "type", "`pause`, `resume`, `cancel`, `emit_event`, `update_schedule` or `compact_memory`."
-            ),
+            required_text("type", "`pause`, `resume`, `cancel`, `emit_event`, `update_schedule` or `compact_memory`."),
             Field("payload", json_object, default=dict, about="What the type needs."),
             optional_text("ts", "When the client made it, as an ISO time."),
             optional_text("client_id", "Who made it."),

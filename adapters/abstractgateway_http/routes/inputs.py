@@ -8,7 +8,10 @@ AFTER = Field("after", whole(0), default=lambda: 0, about="The cursor after whic
 LIMIT = Field("limit", whole(1, 2000), default=lambda: 200, about="How many at most.")
 BUNDLE_VERSION = Field("bundle_version", query_text, about="A version of the bundle; without it, the latest.")
 LAST_EVENT_ID = Field(
-    "Last-Event-ID", event_id, default=lambda: 0, about="The last `id` a stream sent; the larger of it and `after` counts."
+    "Last-Event-ID",
+    event_id,
+    default=lambda: 0,
+    about="The last `id` a stream sent; the larger of it and `after` counts.",
 )
 
 

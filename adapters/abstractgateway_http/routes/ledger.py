@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from ..fields import Field, seconds
-from ..frames import CONTENT_TYPE
-from ..render import ledger_answer, stream_answer
-from ..route import API, Answer, Call, Response, Route
+from werkzeug.wrappers import Response
+
+from ..fields import Field, cursors, seconds, whole
+from ..frames import CONTENT_TYPE, OnePage
+from ..render import awaited_answer, ledger_answer, ledgers_answer, stream_answer
+from ..route import API, Answer, Call, Route
 from ..shapes import TEXT, named
 from ..stream import StreamRequest
 from .inputs import AFTER, LAST_EVENT_ID, LIMIT
 
 
 def read_ledger(call: Call) -> Response:
-    """Return a page of a run's ledger; an unknown run has an empty one."""
-    page = call.gateway.ledger.read(call.path["run_id"], **call.query)
-    return ledger_answer(page.records, page.next_after)
+    """Return a page of a run's ledger, at once or as soon as it has a record; an unknown run has an empty one."""
+    run_id, after, limit, wait = call.path["run_id"], *(call.query[name] for name in ("after", "limit", "wait"))
+    page = call.gateway.ledger.read(run_id, after, limit)
+    if page.records or not wait or not call.gateway.ledger.may_grow(run_id, after):
+        return ledger_answer(page.records, page.next_after, is_full=len(page.records) == limit)
+    return awaited_answer(call.open_stream(StreamRequest(run_id, after, wait, OnePage(limit))))
+
+
+def read_ledgers(call: Call) -> Response:
+    """Return pages of several runs' ledgers; unknown runs have empty ones."""
+    return ledgers_answer(call.gateway.ledger.read_many(call.body["runs"], call.body["limit"]))
 
 
 def stream_ledger(call: Call) -> Response:
@@ -26,13 +36,35 @@ def stream_ledger(call: Call) -> Response:
     return stream_answer(call.open_stream(StreamRequest(run_id, after, call.query["heartbeat_s"])))
 
 
+# A page of each has at most 2,000 records; clients ask for the runs that they show.
+_MOST_RUNS = 1_000
+
 ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         f"{API}/runs/{{run_id}}/ledger",
         read_ledger,
         answers=(Answer("The records after the cursor.", named("LedgerPage")),),
-        query=(AFTER, LIMIT),
+        query=(
+            AFTER,
+            LIMIT,
+            Field(
+                "wait",
+                whole(0, 30),
+                default=lambda: 0,
+                about="For how many seconds to wait for a record when there is none yet.",
+            ),
+        ),
+    ),
+    Route(
+        "POST",
+        f"{API}/runs/ledger/batch",
+        read_ledgers,
+        answers=(Answer("A page of each run.", named("LedgerPages")),),
+        body=(
+            Field("runs", cursors(_MOST_RUNS), required=True, about="Objects with `run_id` and `after` (default 0)."),
+            Field("limit", whole(1, 2000), default=lambda: 200, about="How many records of each run at most."),
+        ),
     ),
     Route(
         "GET",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from werkzeug.wrappers import Response
+
 from ..console import page, script, style
 from ..render import json_answer, page_answer
-from ..route import Answer, Call, Response, Route
+from ..route import Answer, Call, Route
 from ..shapes import TEXT, shape
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from ..fields import Field, json_object, query_text, whole
-from ..render import json_answer
-from ..route import API, Answer, Call, Response, Route
+from werkzeug.wrappers import Response
+
+from ..fields import Field, json_object, key_text, query_text, text, whole
+from ..render import json_answer, tagged_answer
+from ..route import API, Answer, Call, Route
 from ..shapes import named
 from .inputs import optional_text, switch
 
 
 def start_run(call: Call) -> Response:
     """Start a run; it is durable when the answer is sent."""
-    return json_answer({"run_id": call.gateway.runs.start(**call.body)})
+    key = call.headers["Idempotency-Key"]
+    return json_answer({"run_id": call.gateway.runs.start(**call.body, idempotency_key=key)})
 
 
 def list_runs(call: Call) -> Response:
@@ -21,7 +24,18 @@ def list_runs(call: Call) -> Response:
 
 def get_run(call: Call) -> Response:
     """Describe one run."""
-    return json_answer(call.gateway.runs.get(call.path["run_id"]))
+    run = call.gateway.runs.get(call.path["run_id"])
+    return tagged_answer(call.request, run, run["revision"])
+
+
+def get_input_data(call: Call) -> Response:
+    """Return what a run was given."""
+    return json_answer(call.gateway.inputs.get(call.path["run_id"]))
+
+
+def get_history_bundle(call: Call) -> Response:
+    """Return the history of a run as one document: the run, its ledgers, and the turns of its session."""
+    return json_answer(call.gateway.runs.history_bundle(call.path["run_id"], **call.query))
 
 
 ROUTES: tuple[Route, ...] = (
@@ -36,6 +50,13 @@ ROUTES: tuple[Route, ...] = (
             optional_text("flow_id", "The flow; without it, the bundle's only or default entrypoint."),
             Field("input_data", json_object, default=dict, about="The variables that the run starts with."),
             optional_text("session_id", "The session the run belongs to; without it, one of its own."),
+        ),
+        headers=(
+            Field(
+                "Idempotency-Key",
+                key_text(255),
+                about="The same key again answers with the run of the first start; with another body it is refused.",
+            ),
         ),
         refusals=(400, 404, 409),
     ),
@@ -59,7 +80,37 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{API}/runs/{{run_id}}",
         get_run,
-        answers=(Answer("The run.", named("Run")),),
+        answers=(
+            Answer("The run, with an `ETag`.", named("Run")),
+            Answer("The run is still what `If-None-Match` names.", status=304),
+        ),
+        headers=(Field("If-None-Match", text, about="The `ETag` of an earlier answer."),),
         refusals=(404,),
+    ),
+    Route(
+        "GET",
+        f"{API}/runs/{{run_id}}/input_data",
+        get_input_data,
+        answers=(Answer("Its inputs, as they are now.", named("InputData")),),
+        refusals=(404,),
+    ),
+    Route(
+        "GET",
+        f"{API}/runs/{{run_id}}/history_bundle",
+        get_history_bundle,
+        answers=(Answer("The document, version 1.", named("HistoryBundle")),),
+        query=(
+            switch("include_subruns", "The runs below it as well.", on=True),
+            switch("include_session", "The turns of its session."),
+            Field("session_turn_limit", whole(1, 500), default=lambda: 200, about="How many turns at most."),
+            Field("ledger_mode", text, default=lambda: "tail", about="`tail` or `full`."),
+            Field(
+                "ledger_max_items",
+                whole(0, 20_000),
+                default=lambda: 2_000,
+                about="How many of the last records of each run; 0 for all.",
+            ),
+        ),
+        refusals=(400, 404),
     ),
 )

@@ -1,0 +1,113 @@
+"""Which workflows must not be started any more: a small file that other processes and AbstractGateway read as well."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from ..clock import Clock
+from ..errors import Conflict, Invalid, Unavailable
+from ..jsonvalue import JsonObject, dumps, loads
+from ..stores.disk import Disk
+
+ALL_FLOWS = "*"
+FILE_NAME = "workflow_deprecations.json"
+
+
+class Deprecations:
+    """The deprecated flows of each bundle, for all its versions; `*` stands for all its flows.
+
+    Without a path they live as long as the object. The file is looked at whenever it may have changed.
+    """
+
+    def __init__(self, path: Path | None, *, clock: Clock, disk: Disk | None = None) -> None:
+        self._path = path
+        self._clock = clock
+        self._disk = disk or Disk()
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._bundles: dict[str, dict[str, JsonObject]] = {}
+
+    def find(self, bundle_id: str, flow_id: str) -> JsonObject | None:
+        """Return `{deprecated_at, reason?}` of a flow, by its own entry or its bundle's; None for one in use."""
+        flows = self._current().get(bundle_id, {})
+        return flows.get(flow_id) or flows.get(ALL_FLOWS)
+
+    def check_start(self, workflow_id: str) -> None:
+        """Raise `Conflict` when the workflow `id@version:flow` is deprecated."""
+        ref, colon, flow_id = workflow_id.partition(":")
+        bundle_id = ref.partition("@")[0]
+        entry = self.find(bundle_id, flow_id) if colon else None
+        if entry is not None:
+            reason = f": {entry['reason']}" if entry.get("reason") else ""
+            raise Conflict(f"Workflow '{bundle_id}:{flow_id}' is deprecated{reason}", code="workflow_deprecated")
+
+    def add(self, bundle_id: str, flow_id: str, reason: str | None) -> JsonObject:
+        """Deprecate a flow durably and return its entry."""
+        at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        entry: JsonObject = {"deprecated_at": at, **({"reason": reason} if reason else {})}
+        with self._lock:
+            bundles = self._read()
+            self._write({**bundles, bundle_id: {**bundles.get(bundle_id, {}), flow_id: entry}})
+        return entry
+
+    def remove(self, bundle_id: str, flow_id: str) -> bool:
+        """Take exactly this entry away, durably, and say whether there was one."""
+        with self._lock:
+            bundles = self._read()
+            flows = dict(bundles.get(bundle_id, {}))
+            if flows.pop(flow_id, None) is None:
+                return False
+            left = {**bundles, bundle_id: flows}
+            self._write({name: entries for name, entries in left.items() if entries})
+            return True
+
+    def _current(self) -> dict[str, dict[str, JsonObject]]:
+        with self._lock:
+            return self._read()
+
+    def _read(self) -> dict[str, dict[str, JsonObject]]:
+        if self._path is None:
+            return self._bundles
+        try:
+            found = self._path.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp != self._stamp:
+                self._bundles, self._stamp = _bundles_in(self._path.read_bytes()), stamp
+        except FileNotFoundError:
+            self._bundles, self._stamp = {}, None
+        except Invalid:
+            self._set_aside(self._path)
+        except OSError as error:
+            raise Unavailable(f"{self._path.name!r} cannot be read: {error}", code="store_failed") from error
+        return self._bundles
+
+    def _set_aside(self, path: Path) -> None:
+        """Keep a file that nobody can read for its owner to look at, and go on without it."""
+        at = self._clock.now().strftime("%Y%m%dT%H%M%S%f")
+        self._disk.rename(path, path.with_name(f"{path.name}.corrupt.{at}"))
+        self._bundles, self._stamp = {}, None
+
+    def _write(self, bundles: dict[str, dict[str, JsonObject]]) -> None:
+        if self._path is not None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                body = dumps({"version": 1, "bundles": bundles})
+                self._disk.replace(self._path, body, is_durable=True)
+                self._disk.sync_path(self._path.parent)
+            except OSError as error:
+                raise Unavailable(f"{self._path.name!r} cannot be written: {error}", code="store_failed") from error
+        self._bundles, self._stamp = bundles, None
+
+
+def _bundles_in(data: bytes) -> dict[str, dict[str, JsonObject]]:
+    """Return the entries of a file; what is not one is left out. Raises `Invalid` when it is not a JSON object."""
+    document = loads(data, field=FILE_NAME)
+    if not isinstance(document, dict):
+        raise Invalid(FILE_NAME, "is not an object")
+    listed = document.get("bundles")
+    return {
+        bundle_id: {flow_id: entry for flow_id, entry in flows.items() if isinstance(entry, dict)}
+        for bundle_id, flows in (listed.items() if isinstance(listed, dict) else ())
+        if isinstance(flows, dict)
+    }
