@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import logging
 import pkgutil
+import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import FrameType
@@ -113,13 +113,13 @@ def _durability(config: GatewayConfig) -> str:
 
 def _run_runner(arguments: argparse.Namespace) -> None:
     config = _for_two_processes(replace(GatewayConfig.from_env(), runner_enabled=True))
-    stop = threading.Event()
-    previous = {number: signal.signal(number, _setter(stop)) for number in (signal.SIGINT, signal.SIGTERM)}
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()  # unlike an event, it may be used in a signal handler
+    previous = {number: signal.signal(number, _teller(told)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with GatewayService.open(config):
             print(f"AbstractGateway {__version__} drives the runs of {config.data_dir}, as soon as nobody else does")
             sys.stdout.flush()
-            stop.wait()
+            told.get()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -134,5 +134,5 @@ def _for_two_processes(config: GatewayConfig) -> GatewayConfig:
     return config
 
 
-def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], Any]:
-    return lambda number, frame: stop.set()
+def _teller(told: queue.SimpleQueue[int]) -> Callable[[int, FrameType | None], Any]:
+    return lambda number, frame: told.put(number)

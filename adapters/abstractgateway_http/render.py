@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from mimetypes import guess_extension
 from typing import Any, Protocol
+from urllib.parse import quote
 from zlib import crc32
 
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
-from werkzeug.http import dump_options_header
 from werkzeug.wrappers import Request, Response
 
 from abstractgateway import jsonvalue
@@ -67,7 +67,7 @@ def content_answer(request: Request, metadata: Artifact, content: bytes) -> Resp
     Raises `Refused` when the range lies outside of them.
     """
     response = Response(content, 200, content_type=metadata.content_type)
-    response.headers["Content-Disposition"] = dump_options_header("attachment", {"filename": _file_name(metadata)})
+    response.headers["Content-Disposition"] = _disposition(_file_name(metadata))
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "private, no-cache"
@@ -85,6 +85,12 @@ def _file_name(metadata: Artifact) -> str:
     given = metadata.tags.get("filename", "") if isinstance(metadata.tags, dict) else ""
     name = _UNSAFE_IN_NAME.sub("_", str(given)).strip(". ")
     return name or metadata.artifact_id + (guess_extension(metadata.content_type.partition(";")[0]) or ".bin")
+
+
+def _disposition(name: str) -> str:
+    # RFC 6266: a plain name for old readers, and the real one beside it.
+    plain = name.encode("ascii", "replace").decode("ascii").replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def page_answer(body: bytes, content_type: str) -> Response:

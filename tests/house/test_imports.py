@@ -61,8 +61,9 @@ OUTSIDE_THE_KERNEL = frozenset(
     }
 )
 
-KERNEL_THREADS = frozenset({"abstractgateway.runtime.scheduler"})
-"""The Scheduler of AbstractRuntime's examples is a polling thread by contract; nothing else of the kernel has one."""
+KERNEL_THREADS = frozenset({"abstractgateway.runtime.driving", "abstractgateway.runtime.scheduler"})
+"""The Scheduler of AbstractRuntime's examples is a polling thread by contract; that no run is advanced by it and by the
+program's own threads at once is what `driving` sees to. Nothing else of the kernel knows of threads."""
 
 
 def imported(source: Source, modules: frozenset[str]) -> Iterator[tuple[int, str]]:

@@ -58,6 +58,9 @@ class Ledgers:
         records = self.runs.get(run_id, [])[after : after + limit]
         return Tail(records, after + len(records))
 
+    def may_grow(self, run_id: str, after: int) -> bool:
+        return run_id in self.runs and (run_id not in self.ended or after < len(self.runs[run_id]))
+
     def tail(self, run_id: str, after: int, max_bytes: int) -> Tail:
         self.reads += 1
         if run_id in self.broken:

@@ -347,10 +347,10 @@ def test_what_was_relied_on_is_forgotten_with_the_commit(world: World) -> None:
     execution.advance(1)
     world.stores.commit(execution.to_commit())
     execution.settle_commit()
-    listen(world, {"name": "other"})
-    emit(world, 2)
+    took, waits = listen(world), listen(world)
 
     execution.advance(5)
     world.stores.commit(execution.to_commit())
 
+    assert (took.status, waits.status) == (RunStatus.COMPLETED, RunStatus.WAITING)
     assert world.state(run_id).status is RunStatus.COMPLETED

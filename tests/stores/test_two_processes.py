@@ -201,7 +201,9 @@ def test_a_process_that_slept_through_several_journals_reads_the_files_anew(tmp_
     for number in range(5):
         assert sleeper.runs.open(f"r{number}").revision == 12
         assert verify_chain(sleeper.ledger.list(f"r{number}")).count == 12
+    told_busy = Told(busy)
     assert save(sleeper, a_run("r0"), count=1).revision == 13
+    assert told_busy.wait_until(lambda: told_busy.has_heard("r0", 13))
     assert busy.runs.open("last") is not None
     assert save(busy, a_run("r0"), count=1).revision == 14
     busy.close()
