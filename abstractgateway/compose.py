@@ -25,6 +25,7 @@ from .service.deprecations import FILE_NAME as DEPRECATIONS_FILE
 from .service.deprecations import Deprecations
 from .service.gateway import GatewayService
 from .service.ledger import LedgerService
+from .service.readiness import Readiness
 from .service.run_inputs import RunInputs
 from .service.runs import RunService
 from .stores import open_file_stores, open_memory_stores, open_sqlite_stores
@@ -70,6 +71,7 @@ def open_gateway(
         bundles=BundleService(host=host, deprecations=deprecations, max_bytes=config.max_bundle_bytes),
         artifacts=ArtifactService(stores=stores),
         inputs=RunInputs(runs=stores.runs, host=host),
+        readiness=Readiness(stores=stores, data_dir=_durable_dir(config)),
         on_close=code.close,
     )
     if runner is not None:
@@ -96,8 +98,12 @@ def open_stores(config: GatewayConfig) -> Stores:
 
 def open_deprecations(config: GatewayConfig, clock: Clock) -> Deprecations:
     """Return the deprecated workflows of a data directory; with stores in memory they are in memory too."""
-    path = None if config.store_backend == "memory" else Path(config.data_dir) / DEPRECATIONS_FILE
-    return Deprecations(path, clock=clock)
+    directory = _durable_dir(config)
+    return Deprecations(directory / DEPRECATIONS_FILE if directory else None, clock=clock)
+
+
+def _durable_dir(config: GatewayConfig) -> Path | None:
+    return None if config.store_backend == "memory" else Path(config.data_dir)
 
 
 def open_code_pool(config: GatewayConfig) -> CodePool:

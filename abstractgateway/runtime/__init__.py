@@ -31,6 +31,7 @@ from .policy import DefaultEffectPolicy, EffectPolicy, NoRetryPolicy, RetryPolic
 from .registry import WorkflowRegistry
 from .runtime import Runtime
 from .scheduler import ScheduledRuntime, Scheduler, SchedulerStats, create_scheduled_runtime
+from .snapshots import InMemorySnapshotStore, Snapshot, SnapshotStore
 
 __all__ = [
     "CommandAppendResult",
@@ -44,8 +45,9 @@ __all__ = [
     "EffectPolicy",
     "EffectType",
     "Execution",
-    "NodeHandler",
+    "InMemorySnapshotStore",
     "NoRetryPolicy",
+    "NodeHandler",
     "PendingEffect",
     "RetryPolicy",
     "RunState",
@@ -56,6 +58,8 @@ __all__ = [
     "ScheduledRuntime",
     "Scheduler",
     "SchedulerStats",
+    "Snapshot",
+    "SnapshotStore",
     "StepPlan",
     "StepRecord",
     "StepStatus",

@@ -76,7 +76,7 @@ class NoRetryPolicy(DefaultEffectPolicy):
 
 
 DEFAULT_IN_DOUBT: Mapping[EffectType, InDoubt] = {EffectType.LLM_CALL: "retry", EffectType.RUN_CODE: "retry"}
-"""A model call can be repeated at the price of its tokens, code at none; all else that reaches outside is asked about."""
+"""A model call can be repeated at the price of its tokens, code at none; what else reaches outside is asked about."""
 
 
 def in_doubt_rules(wished: Mapping[EffectType, InDoubt] | None) -> dict[EffectType, InDoubt]:

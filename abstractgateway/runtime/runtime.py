@@ -173,17 +173,17 @@ class Runtime:
         while True:
             if settling is not None:
                 execution.settle(*settling)
-            taken += execution.advance(max_steps - taken)
+            advanced = execution.advance(max_steps - taken)
             try:
                 if not self._commit(execution):
-                    return taken
+                    return taken + advanced
             except StaleWrite:
                 stale += 1
                 if stale > MAX_ATTEMPTS:
                     raise
                 execution = self.open_execution(workflow, run_id)
                 continue
-            settling = None
+            taken, stale, settling = taken + advanced, 0, None
             if execution.pending is not None:
                 settling = (execution.pending, self.perform(execution.state, execution.pending))
             elif taken >= max_steps or not execution.may_advance:

@@ -14,7 +14,9 @@ from .hosts import HostList, is_loopback
 from .origins import OriginList
 from .tokens import TokenSet
 
-OPEN_PATHS = frozenset({"/api/health", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", "/redoc"})
+OPEN_PATHS = frozenset(
+    {"/api/health", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", "/redoc"}
+)
 BUNDLE_UPLOAD = "/api/gateway/bundles/upload"
 FORM_BYTES = 2 * 1_048_576
 """What a form may have around the file that it brings."""

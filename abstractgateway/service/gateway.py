@@ -16,6 +16,7 @@ from .artifacts import ArtifactService
 from .bundles import BundleService
 from .commands import CommandService
 from .ledger import LedgerService
+from .readiness import Readiness
 from .run_inputs import RunInputs
 from .runs import RunService
 
@@ -38,6 +39,7 @@ class GatewayService:
         bundles: BundleService,
         artifacts: ArtifactService,
         inputs: RunInputs,
+        readiness: Readiness,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
@@ -47,6 +49,7 @@ class GatewayService:
         self.bundles = bundles
         self.artifacts = artifacts
         self.inputs = inputs
+        self.readiness = readiness
         self.stores = stores
         self.runner = runner
         self._is_closed = False

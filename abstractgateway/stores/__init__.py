@@ -12,6 +12,7 @@ from .base import Stores
 from .file_ports import JsonFileRunStore, JsonlLedgerStore
 from .files import open_file_stores
 from .memory import InMemoryCommandStore, InMemoryLedgerStore, InMemoryRunStore, open_memory_stores
+from .snapshots import JsonSnapshotStore
 
 if TYPE_CHECKING:
     from .sqlite import SqliteStores
@@ -34,6 +35,7 @@ __all__ = [
     "InMemoryLedgerStore",
     "InMemoryRunStore",
     "JsonFileRunStore",
+    "JsonSnapshotStore",
     "JsonlLedgerStore",
     "Stores",
     "open_file_stores",

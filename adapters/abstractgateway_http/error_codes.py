@@ -152,6 +152,7 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("node_failed", "internal_error", "A node could not compute its value; the run is `failed` and says so."),
     ("not_a_choice", "invalid", "An answer is not one of the choices of its question."),
     ("not_possible_now", "conflict", "The status of the run does not allow this."),
+    ("not_ready", "unavailable", "The store or the data directory cannot be used now; the detail says why."),
     ("not_scheduled", "conflict", "The run is not part of a schedule."),
     ("not_waiting", "conflict", "The run waits for no answer."),
     ("port_in_use", "unavailable", "Another program listens on the port."),

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from abstractgateway.runtime import EffectOutcome, EffectType, RunState, RunStatus, WaitReason
+from abstractgateway.runtime import Effect, EffectOutcome, EffectType, RunState, RunStatus, WaitReason
 from abstractgateway.runtime.effects.memory.compact import COMPACT_WORKFLOW_ID, transcript
+from abstractgateway.runtime.effects.memory.summary import summarise_with
 from abstractgateway.runtime.registry import kernel_workflow
 from tests.runtime.remembering import (
     BACKENDS,
@@ -350,3 +351,13 @@ def test_a_transcript_cuts_long_messages_and_leaves_none_out() -> None:
     shown = transcript(messages, 1000)
 
     assert shown == f"user: {'x' * 500} […]\n\nunknown: short"
+
+
+def test_a_chat_summarizer_needs_the_archive(world: World) -> None:
+    handler = summarise_with(lambda messages, **_: {"summary": "S"}, world.stores.artifacts)
+    homeless = summarise_with(lambda messages, **_: {"summary": "S"}, None)
+    run = RunState.new(workflow_id="w", entry_node="n", vars={"compaction": {"artifact_id": "gone"}})
+    effect = Effect(EffectType.LLM_CALL)
+
+    assert "the archived conversation cannot be read: no artifact 'gone'" in (handler(run, effect, None).error or "")
+    assert "needs an artifact store" in (homeless(run, effect, None).error or "")

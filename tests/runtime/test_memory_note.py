@@ -236,3 +236,16 @@ def test_runs_that_write_into_one_memory_at_once_lose_no_note(backend: str, tmp_
     authors = [span["sources"]["run_id"] for span in spans(world.state("session_memory_s1"))]
     assert sorted(authors) == sorted(run_id for run_id, _ in executions for _ in range(3))
     world.stores.close()
+
+
+def test_a_circle_of_parents_ends_somewhere(world: World) -> None:
+    first = perform(world, note("a"))
+    second = perform(world, note("b"), parent_run_id=first.run_id)
+    state = world.state(first.run_id)
+    state.parent_run_id = second.run_id
+    world.stores.runs.save(state)
+
+    perform(world, note("c", scope="session"), parent_run_id=first.run_id)
+
+    counts = [len(spans(world.state(run_id))) for run_id in (first.run_id, second.run_id)]
+    assert sorted(counts) == [1, 2]

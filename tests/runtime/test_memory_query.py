@@ -354,3 +354,33 @@ def test_a_query_that_means_nothing_fails(world: World, fields: Json, why: str) 
 
     assert state.status is RunStatus.FAILED
     assert why in (state.error or "")
+
+
+@pytest.mark.parametrize(("reference", "found"), [(2.0, ["a"]), ("2", ["a"]), (2, ["a"])])
+def test_a_number_may_come_as_a_text_or_with_a_fraction_of_nothing(
+    world: World, reference: Any, found: list[str]
+) -> None:
+    holder = remember(world, "a", "b")
+
+    assert previews(ask(world, holder, span_id=reference)) == found
+
+
+def test_a_span_whose_time_is_no_time_is_the_oldest(world: World) -> None:
+    holder = remember(world, "a", "b")
+    state = world.state(holder.run_id)
+    state.vars["_runtime"]["memory_spans"][1]["created_at"] = "long ago"
+    world.stores.runs.save(state)
+
+    assert previews(ask(world, holder)) == ["a", "b"]
+
+
+def test_a_message_without_words_says_nothing(world: World) -> None:
+    vars = {"context": {"messages": [{"role": "user", "content": None}, {"role": "user", "content": 42}]}}
+    holder = perform(
+        world,
+        (EffectType.MEMORY_COMPACT, {"preserve_recent": 0}),
+        vars=vars,
+        options={"chat_summarizer": lambda messages, **_: {"summary": "S"}},
+    )
+
+    assert output(ask(world, holder)).splitlines()[-2:] == ["  - user: ", "  - user: 42"]

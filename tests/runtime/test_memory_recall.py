@@ -48,3 +48,13 @@ def test_without_a_level_nothing_is_cut_and_no_effort_is_told() -> None:
     assert effort.number("n", 10_000, None, otherwise=3) == 10_000
     assert effort.switch("s", True, None, otherwise=False) is True
     assert (effort.warnings, effort.to_dict()) == ([], None)
+
+
+@pytest.mark.parametrize(("wish", "is_told"), [(True, True), (None, False), (False, False)])
+def test_a_switch_that_the_level_forbids_is_off_and_said_only_where_it_was_wished(
+    wish: bool | None, is_told: bool
+) -> None:
+    effort = Effort(LEVELS["urgent"])
+
+    assert effort.switch("deep", wish, False, otherwise=True) is False
+    assert bool(effort.warnings) is is_told

@@ -146,3 +146,9 @@ def test_a_snapshot_of_another_process_is_seen(tmp_path: Path, clock: ManualCloc
     snapshot = JsonSnapshotStore(tmp_path, clock=clock).save(taken(clock))
 
     assert JsonSnapshotStore(tmp_path).load(snapshot.snapshot_id) == snapshot
+
+
+def test_a_snapshot_that_vanishes_while_they_are_listed_is_left_out(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "snapshot_gone.json").symlink_to(tmp_path / "nowhere")
+
+    assert JsonSnapshotStore(tmp_path, clock=clock).list() == []

@@ -6,7 +6,16 @@ import pytest
 
 from abstractgateway.errors import Invalid, NotFound
 from abstractgateway.jsonvalue import loads
-from abstractgateway.runtime import Effect, EffectType, RunState, RunStatus, StepPlan, WorkflowSpec
+from abstractgateway.runtime import (
+    Effect,
+    EffectType,
+    RunState,
+    RunStatus,
+    StepPlan,
+    StepRecord,
+    StepStatus,
+    WorkflowSpec,
+)
 from abstractgateway.runtime.runtime import Runtime
 from abstractgateway.service.history import MAX_RUNS, export_run_history_bundle, run_tree
 from abstractgateway.service.large_values import MAX_INLINE_BYTES
@@ -418,3 +427,15 @@ def test_compaction_and_its_child_are_driven_by_the_gateway() -> None:
 
     assert outcome.status == "completed", outcome.error
     assert [message["content"][-4:] for message in outcome.runs[0].vars["context"]["messages"]] == ["]: S", "b"]
+
+
+@pytest.mark.parametrize(("started", "ended"), [("odd", "2026-01-01T00:00:00+00:00"), ("", None)])
+def test_a_record_whose_times_are_none_has_no_duration(desk: Desk, started: str, ended: str | None) -> None:
+    record = StepRecord("r1", "s1", "n", StepStatus.COMPLETED, started_at=started, ended_at=ended)
+    desk.stores.ledger.append(record)
+    state = RunState("r1", "w", RunStatus.RUNNING, "n")
+    desk.stores.runs.save(state)
+
+    (moment,) = desk.bundle("r1")["timeline"]
+
+    assert moment["duration_ms"] is None

@@ -15,6 +15,17 @@ def health(call: Call) -> Response:
     return json_answer({"status": "healthy", "service": "abstractgateway"})
 
 
+def livez(call: Call) -> Response:
+    """Say that the process is alive."""
+    return json_answer({"status": "ok"})
+
+
+def readyz(call: Call) -> Response:
+    """Say whether the store can be read and the data directory be written."""
+    call.gateway.readiness.check()
+    return json_answer({"status": "ready"})
+
+
 def docs(call: Call) -> Response:
     """Show every route on a page, with forms that try them."""
     return page_answer(page(), "text/html; charset=utf-8")
@@ -38,6 +49,15 @@ ROUTES: tuple[Route, ...] = (
         "/api/health",
         health,
         answers=(Answer("The process answers.", shape(status=TEXT, service=TEXT)),),
+        needs_token=False,
+    ),
+    Route("GET", "/livez", livez, answers=(Answer("It is.", shape(status=TEXT)),), needs_token=False),
+    Route(
+        "GET",
+        "/readyz",
+        readyz,
+        answers=(Answer("They can.", shape(status=TEXT)),),
+        refusals=(503,),
         needs_token=False,
     ),
     Route("GET", "/docs", docs, answers=_HTML, needs_token=False, is_listed=False),
