@@ -48,7 +48,7 @@ class Runner:
         find_workflow: Callable[[str], WorkflowSpec],
         clock: Clock,
         lock: RunnerLock | None = None,
-        advance_workers: int = 8,
+        advance_workers: int = 2,
         effect_workers: int = 32,
         step_batch: int = 256,
         inline: bool = False,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,44 @@ def test_what_was_relied_on_is_forgotten_with_the_commit(world: World) -> None:
 
     assert (took.status, waits.status) == (RunStatus.COMPLETED, RunStatus.WAITING)
     assert world.state(run_id).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_event_is_heard_or_kept_once_while_threads_emit_and_listen(backend: str, tmp_path: Path) -> None:
+    world = World(opened(backend, tmp_path))
+    runtime, hearing, sending = world.runtime(), listener(), emits(3)
+    listening: list[str] = []
+
+    def work() -> None:
+        for _ in range(5):
+            sent = runtime.start(workflow=sending, session_id="s1")
+            runtime.tick(workflow=sending, run_id=sent, max_steps=4)
+            for _ in range(2):
+                listening.append(runtime.start(workflow=hearing, session_id="s1"))
+                runtime.tick(workflow=hearing, run_id=listening[-1])
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    states = [runtime.tick(workflow=hearing, run_id=run_id) for run_id in listening]
+
+    taken = [state.output["heard"]["payload"]["n"] for state in states if state.output is not None]
+    left = [event["event"]["payload"]["n"] for event in box(world).vars["events"]]
+    assert (len(listening), len({*taken, *left})) == (30, 45)
+    assert len(left) == 45 - len(set(taken))
+    world.stores.close()
+
+
+def emits(times: int) -> WorkflowSpec:
+    """Return a workflow that emits so many events, each with a number of its own."""
+
+    def again(run: RunState, ctx: Any) -> StepPlan:
+        at = run.vars["at"] = run.vars.get("at", -1) + 1
+        if at == times:
+            return StepPlan("again", complete_output={})
+        own = {"name": "go", "payload": {"n": f"{run.run_id}:{at}"}}
+        return effect("again", EffectType.EMIT_EVENT, own, then="again")(run, ctx)
+
+    return spec("sends", again=again)
