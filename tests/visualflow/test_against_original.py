@@ -1,4 +1,4 @@
-"""The same flows on AbstractRuntime 0.4.9 and here: equal outputs, except that a node that raises fails its run here."""
+"""The same flows on AbstractRuntime 0.4.9 and here: equal outputs, but a node that raises fails its run here."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ network, no files, no other processes, a bounded memory, time and output, and it
 
 from __future__ import annotations
 
-from .pool import CodeFailed as CodeFailed
-from .pool import CodeLimits as CodeLimits
 from .pool import CodePool as CodePool
 from .pool import CodeRunner as CodeRunner
-from .pool import TakesLong as TakesLong
 from .pool import shared_pool as shared_pool
+from .process import CodeFailed as CodeFailed
+from .process import CodeLimits as CodeLimits
+from .process import TakesLong as TakesLong
 from .program import Program as Program
 from .program import code_problems as code_problems
 from .program import compile_expression as compile_expression
