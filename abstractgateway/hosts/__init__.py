@@ -6,5 +6,6 @@ from .base import WorkflowHost as WorkflowHost
 from .bundle_host import BundleHost as BundleHost
 from .flow_set import FlowSet as FlowSet
 from .several import Hosts as Hosts
+from .visualflow_host import VisualflowHost as VisualflowHost
 
-__all__ = ["BundleHost", "FlowSet", "Hosts", "WorkflowHost"]
+__all__ = ["BundleHost", "FlowSet", "Hosts", "VisualflowHost", "WorkflowHost"]

@@ -76,7 +76,8 @@ class BundleHost:
     def workflow(self, workflow_id: str) -> WorkflowSpec:
         """Return the workflow of an id, looking into the directory again when it is not known."""
         found = self._find(workflow_id)
-        if found is None and self.refresh():
+        if found is None:
+            self.refresh()  # another thread may have done so this moment: look again in any case
             found = self._find(workflow_id)
         if found is None:
             raise unknown_workflow(workflow_id, self._flow_ids())
@@ -89,8 +90,7 @@ class BundleHost:
         try:
             return _Resolver(self._index, *parts).workflow_id()
         except (NotFound, Invalid):
-            if not self.refresh():
-                raise
+            self.refresh()
             return _Resolver(self._index, *parts).workflow_id()
 
     def listeners(self, workflow_id: str) -> tuple[WorkflowSpec, ...]:

@@ -38,6 +38,11 @@ class FlowSet:
         for spec in compiled.all_workflows:
             self._workflows[spec.workflow_id] = spec
 
+    @property
+    def workflow_ids(self) -> list[str]:
+        """The ids of all workflows: of the flows, and of those that belong to them."""
+        return list(self._workflows)
+
     def workflow(self, workflow_id: str) -> WorkflowSpec:
         """Return the workflow of an id. Raises `NotFound`, naming ids that exist."""
         found = self._workflows.get(workflow_id)

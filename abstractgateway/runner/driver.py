@@ -58,8 +58,8 @@ class Driver:
     """The runs that can go on now, and how they do.
 
     `commit` is how commits are submitted, `on_trouble` what becomes of work that failed unexpectedly (it is to come
-    back through `retry`), `on_lease_lost` is called when another runner owns the runs now, and `on_not_due` when a run
-    is to be offered again at a time (seconds since the epoch).
+    back through `retry`), `on_lease_lost` is called when another runner owns the runs now, `on_not_due` when a run is
+    to be offered again at a time (seconds since the epoch), and `on_put_aside` when one has to be unblocked later.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Driver:
         on_trouble: Callable[[Work, Exception], None],
         on_lease_lost: Callable[[LeaseLost], None],
         on_not_due: Callable[[float, str], object],
+        on_put_aside: Callable[[], None],
     ) -> None:
         self._stores = stores
         self._runtime = runtime
@@ -84,6 +85,7 @@ class Driver:
         self._on_trouble = on_trouble
         self._on_lease_lost = on_lease_lost
         self._on_not_due = on_not_due
+        self._on_put_aside = on_put_aside
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._owned: dict[str, int] = {}  # run id -> the newest revision that the store has told of it
         self._aside: dict[str, _PutAside] = {}  # by workflow id
@@ -311,6 +313,7 @@ class Driver:
             self._released.notify_all()
         if is_first:
             _log.warning("runs are blocked: %s", reason)
+            self._on_put_aside()
 
     def _take_back(self, row: RunRow) -> None:
         """Go on with a run that was put aside and does not need its workflow any more."""

@@ -58,6 +58,7 @@ class Runner:
         self._clock = clock
         self._lock = lock
         self._advance_workers = advance_workers
+        self._wake = threading.Event()
         self._timers: Timers[str] = Timers()  # run ids, by seconds since the epoch
         self._resting: Timers[Work] = Timers()  # by seconds of the monotonic clock
         self._effects: Pool = InlinePool() if inline else ThreadPool(effect_workers, "gateway-effect")
@@ -70,10 +71,10 @@ class Runner:
             step_batch=step_batch,
             on_trouble=self._rest,
             on_lease_lost=self._lose,
-            on_not_due=self._timers.add,
+            on_not_due=self._add_timer,
+            on_put_aside=self._wake.set,
         )
         self._applier = CommandApplier(stores, clock, quietly=self._driver.quieted)
-        self._wake = threading.Event()
         self._loop_thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._has_commands = True
@@ -167,7 +168,10 @@ class Runner:
     def _note_timer(self, row: RunRow) -> None:
         if row.wait_due is None or row.actor_id != ACTOR:
             return
-        if self._timers.add(row.wait_due, row.run_id):
+        self._add_timer(row.wait_due, row.run_id)
+
+    def _add_timer(self, due: float, run_id: str) -> None:
+        if self._timers.add(due, run_id):
             self._wake.set()
 
     def _loop(self) -> None:

@@ -445,7 +445,7 @@ def test_a_timer_that_is_due_before_the_driver_has_let_go_of_its_run_is_not_lost
     assert bench.state(run_id).status is RunStatus.COMPLETED
 
 
-def driver_of(bench: Bench) -> Driver:
+def driver_of(bench: Bench, on_put_aside: Callable[[], None] | None = None) -> Driver:
     def refuse(*given: Any) -> None:
         raise AssertionError(given)
 
@@ -459,7 +459,21 @@ def driver_of(bench: Bench) -> Driver:
         on_trouble=refuse,
         on_lease_lost=refuse,
         on_not_due=refuse,
+        on_put_aside=on_put_aside or refuse,
     )
+
+
+def test_whoever_decides_is_woken_when_a_run_is_put_aside(bench: Bench) -> None:
+    run_id = bench.start(ask_then_end())
+    bench.registry.unregister("asks")
+    told: list[str] = []
+    driver = driver_of(bench, on_put_aside=lambda: told.append("look again later"))
+    driver.offer(run_id)
+
+    driver.work(wait=False)
+
+    assert driver.has_blocked
+    assert told == ["look again later"]
 
 
 def test_while_it_is_to_be_quiet_a_driver_holds_its_work(bench: Bench) -> None:
