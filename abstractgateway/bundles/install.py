@@ -17,9 +17,11 @@ from typing import BinaryIO
 
 from ..errors import Conflict, Invalid, Unavailable
 from ..ids import new_hex
+from ..jsonvalue import loads
 from ..stores.disk import Disk
-from .archive import ArchiveLimits
-from .catalogue import SUFFIX, Bundle, bundle_files, load_bundle, open_bundle
+from .archive import ArchiveLimits, open_archive
+from .catalogue import SUFFIX, Bundle, bundle_files, open_bundle
+from .manifest import parse_manifest
 from .naming import bundle_file_name, check_bundle_name
 
 _CHUNK = 262_144
@@ -143,15 +145,16 @@ def _put_beside(received: Path, target: Path, others: list[Path]) -> None:
     raise Invalid("", f"Bundle already installed: {taken}; send overwrite=true to replace it", code="bundle_installed")
 
 
-def _references(flows_dir: Path) -> Iterable[tuple[Path, str | None]]:
-    """Return each bundle of a directory and its `id@version`, where it can be told."""
+def _references(flows_dir: Path) -> Iterable[tuple[Path, str]]:
+    """Return each bundle of a directory and its `id@version`; of one that cannot be read, what its name says."""
     for path in bundle_files(flows_dir):
-        loaded = load_bundle(path)
-        yield path, loaded.ref if isinstance(loaded, Bundle) else loaded.bundle_ref or path.name.removesuffix(SUFFIX)
+        try:
+            manifest = parse_manifest(loads(open_archive(path).read("manifest.json"), field="manifest"))
+            yield path, manifest.bundle_ref
+        except (Invalid, OSError):
+            yield path, path.name.removesuffix(SUFFIX)
 
 
-def _is_meant(ref: str | None, bundle_id: str, version: str | None) -> bool:
-    if ref is None:
-        return False
+def _is_meant(ref: str, bundle_id: str, version: str | None) -> bool:
     found_id, _, found_version = ref.partition("@")
     return found_id == bundle_id and version in (None, found_version)

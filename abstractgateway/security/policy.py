@@ -88,6 +88,16 @@ class SecurityPolicy:
         """Return how many bytes the body of a request to this path may have; 0 for no limit."""
         return next((limit for known, limit in self.upload_limits if known == path), self.max_body_bytes)
 
+    def read_limit(self, path: str, authorization: str | bytes | None) -> int:
+        """Return how many bytes of a body are worth reading before the request is decided on; 0 for no limit.
+
+        An upload of somebody without a token is refused anyway, and fills no disk until then.
+        """
+        limit = self.body_limit(path)
+        if self.protect_write and 0 < self.max_body_bytes < limit and not self.tokens.admits(authorization):
+            return self.max_body_bytes
+        return limit
+
     def decide(self, facts: RequestFacts) -> Allow | Deny:
         """Return the first refusal among host, origin, token and size, else `Allow`."""
         if not self.enabled:

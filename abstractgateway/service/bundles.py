@@ -82,7 +82,7 @@ class BundleService:
         return {**_installed(installed), **self._reloaded(reload)}
 
     def remove(self, bundle_id: str, bundle_version: str | None = None, *, reload: bool = True) -> JsonObject:
-        """Take a version of a bundle away, or all of them; runs that were started keep the flow they have.
+        """Take a version of a bundle away, or all of them; unfinished runs of it go on once it is there again.
 
         Raises `NotFound` when there was none, `Invalid` when id and version name different versions.
         """

@@ -55,9 +55,9 @@ class GatewayApp:
         response.headers[REQUEST_ID] = request_id
         return response(environ, start_response)
 
-    def body_limit(self, path: str) -> int:
-        """Return how many bytes the body of a request to a path may have; 0 for no limit."""
-        return self._policy.body_limit(path)
+    def read_limit(self, path: str, authorization: str | None) -> int:
+        """Return how many bytes of a body a server should read before it calls the app; 0 for no limit."""
+        return self._policy.read_limit(path, authorization)
 
     def close(self) -> None:
         """End the streams that hold a worker thread; called by a server that stops."""

@@ -165,13 +165,20 @@ def key_text(most: int) -> Reader:
             raise Mismatch("string_pattern_mismatch", f"Input should be 1 to {most} visible ASCII characters")
         return value
 
-    return Reader(read, {"type": "string", "minLength": 1, "maxLength": most})
+    return Reader(read, {"type": "string", "minLength": 1, "maxLength": most, "pattern": "^[!-~]+$"})
+
+
+def choice(*names: str) -> Reader:
+    """Return a reader of texts whose schema tells the known ones; the service refuses others, and says why."""
+    return Reader(_read_text, {"type": "string", "enum": list(names)})
 
 
 def whole(least: int, most: int = LARGEST) -> Reader:
     """Return a reader of whole numbers between two bounds, both allowed."""
 
     def read(value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON does not tell 1.0 from 1
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise Mismatch("int_type", "Input should be a valid integer")
         if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):

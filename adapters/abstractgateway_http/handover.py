@@ -29,8 +29,8 @@ from .stream import DOOR_KEY, Connection, StreamRequest
 # A body a little over the limit is still read, so that the client reads the refusal instead of a reset connection.
 _READ_BEYOND_LIMIT = 1_048_576
 
-BodyLimit = Callable[[str], int]
-"""How many bytes the body of a request to a path may have; 0 for no limit."""
+BodyLimit = Callable[[str, "str | None"], int]
+"""How many bytes of a body to read, by the path and the `Authorization` of its request; 0 for no limit."""
 
 log = logging.getLogger("abstractgateway.http.server")
 
@@ -189,7 +189,7 @@ def error_task(channel: HandoverChannel, request: Any) -> Any:
 
 
 class LimitedParser(HTTPRequestParser):
-    """Reads a request; how large its body may be depends on its path."""
+    """Reads a request; how much of its body is read depends on its head."""
 
     adj: Any
 
@@ -199,7 +199,7 @@ class LimitedParser(HTTPRequestParser):
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        limit = self._body_limit(self.path)
+        limit = self._body_limit(self.path, self.headers.get("AUTHORIZATION"))
         if limit:
             self.adj = copy(self.adj)
             self.adj.max_request_body_size = limit + _READ_BEYOND_LIMIT

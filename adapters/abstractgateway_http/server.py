@@ -117,10 +117,10 @@ class GatewayServer:
         missing = handover.missing_names()
         if missing:
             log.warning("streams keep a worker thread each, because %s is missing", ", ".join(missing))
-            handover.install_limits(self._listeners, self.app.body_limit)
+            handover.install_limits(self._listeners, self.app.read_limit)
             return None
         hub = StreamHub(self._gateway.ledger.tail, limits)
-        handover.install(self._listeners, hub, self._mailbox, self.app.body_limit)
+        handover.install(self._listeners, hub, self._mailbox, self.app.read_limit)
         return hub
 
     def _turn(self, seconds: float) -> None:

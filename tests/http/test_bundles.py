@@ -107,6 +107,14 @@ def test_a_form_over_the_limit_is_refused_before_it_is_read(go_live):
     assert (answer.status, answer.json["code"]) == (413, "payload_too_large")
 
 
+def test_the_upload_of_a_stranger_is_refused_without_being_read(live):
+    declared = "Content-Length: 60000000"
+
+    answer = live.ask("POST", "/bundles/upload", "Authorization: none", "Content-Type: multipart/form-data", declared)
+
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+
+
 def test_an_upload_may_be_larger_than_other_bodies(go_live):
     live = go_live(max_body_bytes=1_000)
     padded = packed(metadata={"x": "y" * 100_000})

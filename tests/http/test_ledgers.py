@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import closing
 
 import pytest
+from werkzeug.test import Client as WsgiClient
 
+from abstractgateway_http import create_app
 from tests.house.pages import SAMPLES
 
-from .conftest import Client
+from .conftest import TOKEN, Client
 
 RUNS = "/api/gateway/runs"
 
@@ -29,6 +32,14 @@ def test_a_batch_has_the_page_of_each_run(live):
     assert pages[first] == live.ask("GET", f"/runs/{first}/ledger?after=1&limit=2").json
     assert pages[second] == live.ask("GET", f"/runs/{second}/ledger?limit=2").json
     assert pages["nope"] == {"items": [], "next_after": 0}
+
+
+def test_a_whole_number_may_be_written_with_a_point(live):
+    run_id = finished_run(live)
+
+    answer = live.ask("POST", "/runs/ledger/batch", body={"runs": [{"run_id": run_id, "after": 1.0}], "limit": 2.0})
+
+    assert answer.json["runs"][run_id]["next_after"] == 2
 
 
 def test_of_a_run_named_twice_the_last_cursor_counts(live):
@@ -93,6 +104,22 @@ def test_a_page_that_was_waited_for_keeps_the_limit(gateway, connect):
     gateway.ledger.append("r", b'{"n":2}', b'{"n":3}', b'{"n":4}')
 
     assert b'{"items":[{"n":2},{"n":3}],"next_after":3}' in client.read_to_end()
+
+
+def test_streams_and_pages_that_wait_at_one_cursor_get_the_same_record_each_in_its_form(gateway, connect):
+    gateway.ledger.append("r", b'{"n":1}')
+    stream = connect().stream("r", query="?after=1")
+    pages = [connect().send("GET", RUNS + f"/r/ledger?after=1&wait=30&limit={limit}") for limit in (1, 2)]
+    for client in pages:
+        client.read_until(b"\r\n\r\n")
+    gateway.ledger.append("later", b"{}")
+    connect().stream("later").read_until(b'"record": {}}\n\n')
+
+    gateway.ledger.append("r", b'{"n":2}', b'{"n":3}')
+
+    assert b'data: {"cursor": 3, "record": {"n":3}}' in stream.read_until(b'"n":3}}\n\n')
+    assert b'{"items":[{"n":2}],"next_after":2}' in pages[0].read_to_end()
+    assert b'{"items":[{"n":2},{"n":3}],"next_after":3}' in pages[1].read_to_end()
 
 
 def test_waiting_in_vain_ends_with_an_empty_page(gateway, ask):
@@ -167,6 +194,21 @@ def test_waiting_counts_as_a_stream_and_more_are_refused(gateway, serve_gateway,
 
     assert (answer.status, answer.json["code"]) == (503, "streams_full")
     assert answer.headers["retry-after"] == "2"
+
+
+def test_on_another_server_waiting_takes_a_thread_and_is_bounded(make_gateway):
+    gateway = make_gateway(http_threads=3)
+    gateway.ledger.append("r", b'{"n":1}')
+    client = WsgiClient(create_app(gateway))
+    asked = {"path": RUNS + "/r/ledger", "headers": {"Authorization": f"Bearer {TOKEN}"}}
+
+    first = client.get(**asked, query_string="after=1&wait=1")
+    second = client.get(**asked, query_string="after=1&wait=1")
+    body = first.get_data()
+    first.close()
+
+    assert json.loads(body) == {"items": [], "next_after": 1}
+    assert (second.status_code, second.get_json()["code"]) == (503, "streams_full")
 
 
 @pytest.mark.parametrize("wait", ["-1", "31", "soon"])

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from abstractgateway import __version__
+from abstractgateway.runner.commands import COMMAND_TYPES
 from abstractgateway_http.openapi import openapi_bytes, openapi_document, statuses_of
 from abstractgateway_http.routes import ROUTES
 
@@ -105,6 +106,12 @@ def test_every_operation_tells_all_statuses_it_may_answer_with(document):
     }
 
     assert told == expected
+
+
+def test_the_command_types_of_the_document_are_those_that_the_gateway_knows(document):
+    body = document["paths"]["/api/gateway/commands"]["post"]["requestBody"]["content"]["application/json"]
+
+    assert tuple(body["schema"]["properties"]["type"]["enum"]) == tuple(COMMAND_TYPES)
 
 
 def test_the_document_is_made_once():

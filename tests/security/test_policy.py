@@ -9,7 +9,16 @@ from abstractgateway.security import OPEN_PATHS, Allow, Deny, RequestFacts, Secu
 
 TOKEN = "a-token-of-some-length"
 RIGHT = f"Bearer {TOKEN}"
-PROTECTED = ["/", "/api/healthz", "/api/health/x", "//api/health", "/api/gateway", "/openapi.json/x", "/docs/x", "/API/HEALTH"]
+PROTECTED = [
+    "/",
+    "/api/healthz",
+    "/api/health/x",
+    "//api/health",
+    "/api/gateway",
+    "/openapi.json/x",
+    "/docs/x",
+    "/API/HEALTH",
+]
 OURS = [None, "", "localhost", "LOCALHOST:8080", "localhost.", "127.4.4.4:1", "[::1]:8080", "[::1]", "::1", "my.box:80"]
 FOREIGN = ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.1.5", "my.box.evil", "0.0.0.0"]
 

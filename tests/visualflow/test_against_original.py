@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.visualflow.original import REPLY, scripted
+
 PYTHON = os.environ.get("ABSTRACTRUNTIME_PYTHON", "")
 pytestmark = pytest.mark.skipif(
     not PYTHON, reason="ABSTRACTRUNTIME_PYTHON does not name an interpreter that has abstractruntime 0.4.9"
@@ -195,47 +197,15 @@ def looped(draw: Any, kind: str, pins: str, outputs: str, wires: tuple[str, ...]
 CODE = "def transform(_input):\n    return {'branch': 'true' if _input.get('n', 0) > 1 else 'false', 'm': [1, 2]}\n"
 
 
-def control_flows(draw: Any) -> dict[str, Any]:
-    """Return flows of blocks and branches, each with the inputs it is run with."""
+def block_flows(draw: Any) -> dict[str, Any]:
+    """Return flows of loops, sequences and parallel branches."""
     node, flow = draw.node, draw.flow
     for_each = ("loop", "items", "item index total", ("start/items -> block/items",), "block/item -> mix/b")
     counted = ("for", "start end step", "i index total", ("start/n -> block/end",), "block/i -> mix/b")
-    ends = [node(name, "on_flow_end", "> y", "", defaults={"y": name}) for name in ("one", "two", "other")]
-    cases = [{"id": "a", "value": "1"}, {"id": "b", "value": "x"}]
     return {
         "a loop over items": looped(draw, *for_each),
         "a loop by number": looped(draw, *counted, defaults={"start": 0, "step": 1}),
         "a loop backwards": looped(draw, *counted, defaults={"start": 9, "step": -2}),
-        "a branch": flow(
-            [node("start", "on_flow_start", "", "> n"), node("if", "if", "> condition", ">true >false"), *ends[:2]],
-            ["start > if", "start/n -> if/condition", "if/true > one", "if/false > two"],
-        ),
-        "a branch that leads nowhere": flow(
-            [node("start", "on_flow_start", "", "> n"), node("if", "if", "> condition", ">true >false"), ends[0]],
-            ["start > if", "start/n -> if/condition", "if/true > one"],
-        ),
-        "a switch": flow(
-            [
-                node("start", "on_flow_start", "", "> n"),
-                node("s", "switch", "> value", ">case:a >case:b >default", switchConfig={"cases": cases}),
-                *ends,
-            ],
-            ["start > s", "start/n -> s/value", "s/case:a > one", "s/case:b > two", "s/default > other"],
-        ),
-        "code that branches": flow(
-            [node("start", "on_flow_start", "", "> n"), node("c", "code", "> n", ">true >false", code=CODE), *ends[:2]],
-            ["start > c", "start/n -> c/n", "c/true > one", "c/false > two"],
-        ),
-        "code and the bus": flow(
-            [
-                node("start", "on_flow_start", "", "> n items"),
-                node(
-                    "c", "code", "> input", "> output", code="def transform(d):\n    return {'k': sorted(d), 'm': 1}\n"
-                ),
-                node("end", "on_flow_end", "> m output k", "", defaults={"m": 5}),
-            ],
-            ["start > c", "c > end", "c/output -> end/output", "start/n -> c/input"],
-        ),
         "a sequence": flow(
             [
                 node("start", "on_flow_start", "", "> n"),
@@ -273,6 +243,45 @@ def control_flows(draw: Any) -> dict[str, Any]:
     }
 
 
+def branch_flows(draw: Any) -> dict[str, Any]:
+    """Return flows that go on by one of several pins."""
+    node, flow = draw.node, draw.flow
+    ends = [node(name, "on_flow_end", "> y", "", defaults={"y": name}) for name in ("one", "two", "other")]
+    cases = [{"id": "a", "value": "1"}, {"id": "b", "value": "x"}]
+    return {
+        "a branch": flow(
+            [node("start", "on_flow_start", "", "> n"), node("if", "if", "> condition", ">true >false"), *ends[:2]],
+            ["start > if", "start/n -> if/condition", "if/true > one", "if/false > two"],
+        ),
+        "a branch that leads nowhere": flow(
+            [node("start", "on_flow_start", "", "> n"), node("if", "if", "> condition", ">true >false"), ends[0]],
+            ["start > if", "start/n -> if/condition", "if/true > one"],
+        ),
+        "a switch": flow(
+            [
+                node("start", "on_flow_start", "", "> n"),
+                node("s", "switch", "> value", ">case:a >case:b >default", switchConfig={"cases": cases}),
+                *ends,
+            ],
+            ["start > s", "start/n -> s/value", "s/case:a > one", "s/case:b > two", "s/default > other"],
+        ),
+        "code that branches": flow(
+            [node("start", "on_flow_start", "", "> n"), node("c", "code", "> n", ">true >false", code=CODE), *ends[:2]],
+            ["start > c", "start/n -> c/n", "c/true > one", "c/false > two"],
+        ),
+        "code and the bus": flow(
+            [
+                node("start", "on_flow_start", "", "> n items"),
+                node(
+                    "c", "code", "> input", "> output", code="def transform(d):\n    return {'k': sorted(d), 'm': 1}\n"
+                ),
+                node("end", "on_flow_end", "> m output k", "", defaults={"m": 5}),
+            ],
+            ["start > c", "c > end", "c/output -> end/output", "start/n -> c/input"],
+        ),
+    }
+
+
 GIVEN = (
     {"items": ["a", "b", 3], "n": 3},
     {"items": [], "n": 0},
@@ -284,8 +293,60 @@ GIVEN = (
 
 def test_flows_of_blocks_and_branches_end_as_they_end_there(make_driver: Any, draw: Any) -> None:
     found = []
-    for name, flow in control_flows(draw).items():
+    for name, flow in {**block_flows(draw), **branch_flows(draw)}.items():
         cases = [{"flow": flow, "vars": given} for given in GIVEN]
         found += [f"{name}: {line}" for line in differences(cases, make_driver)]
+
+    assert not found, "\n" + "\n".join(found)
+
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "flows" / "visualflows"
+NOT_COMPARED = ("agent", "on_event", "on_schedule", "tool_calls", "call_tool", "system_datetime", "wait_until")
+VOLATILE = ("meta", "sub_run_id", "trace", "event_id", "wait_key", "delivered_to", "resumed")
+
+
+def comparable() -> dict[str, dict[str, Any]]:
+    """Return the drawn flows that need no agent, tool, memory or clock, and run no other flow that does."""
+    drawn_flows = {item["id"]: item for item in (json.loads(path.read_bytes()) for path in SHARED.glob("*.json"))}
+    kept = {flow_id: flow for flow_id, flow in drawn_flows.items() if not is_skipped(flow)}
+    while lost := [flow_id for flow_id, flow in kept.items() if not subflows(flow) <= set(kept)]:
+        for flow_id in lost:
+            del kept[flow_id]
+    return dict(sorted(kept.items()))
+
+
+def is_skipped(flow: dict[str, Any]) -> bool:
+    return any(node["type"] in NOT_COMPARED or node["type"].startswith("mem") for node in flow["nodes"])
+
+
+def subflows(flow: dict[str, Any]) -> set[str]:
+    return {node["data"].get("subflowId") for node in flow["nodes"] if node["type"] == "subflow"}
+
+
+def steady(value: Any) -> Any:
+    """Return a value without what is different in every run."""
+    if isinstance(value, dict):
+        return {key: steady(item) for key, item in value.items() if key not in VOLATILE}
+    return [steady(item) for item in value] if isinstance(value, list) else value
+
+
+def test_drawn_flows_end_as_they_end_there(make_driver: Any) -> None:
+    flows = comparable()
+    if not flows:
+        pytest.skip("the shared drawings are not here")
+    given = {"prompt": "p", "request": "r", "query": "q", "nb1": 2, "nb2": 3, "number": 2, "text": "t"}
+    cases = [{"flow": flow, "vars": given, "others": list(flows.values())} for flow in flows.values()]
+
+    found = []
+    for case, theirs in zip(cases, original(cases), strict=True):
+        driver = make_driver(llm=scripted, answers=["Blue"] * 50, events=[dict(REPLY)] * 50)
+        for other in flows.values():
+            driver.add(other)
+        ours = driver.run(case["flow"]["id"], given)
+        ended = {"status": ours.status, "output": ours.output, "error": ours.error}
+        if is_failure(ended) and is_failure(theirs):
+            continue
+        if exact(steady(ended["output"])) != exact(steady(theirs["output"])):
+            found.append(f"{case['flow']['id']}: here {ended}, there {theirs}")
 
     assert not found, "\n" + "\n".join(found)

@@ -106,6 +106,18 @@ def test_a_listener_listens_again_after_each_event_and_across_restarts(draw: Any
     assert len(heard(harness, first.run_id)) == 3
 
 
+def test_events_that_come_faster_than_the_chain_are_all_heard(draw: Any) -> None:
+    again = draw.node("again", "emit_event", "> payload", ">", effectConfig={"name": "ping"}, defaults={"payload": 2})
+    nodes = [*emitter(draw, payload=1), again, *listener(draw, name="ping")]
+    edges = [edge for edge in EMITTING if edge != "emit > end"]
+    harness = GatewayHarness(flows={"f": draw.flow(nodes, [*edges, "emit > again", "again > end", *listening()])})
+
+    outcome = harness.run("f")
+    harness.runner.run_until_idle()
+
+    assert len(heard(harness, outcome.run_id)) == 2
+
+
 def test_what_a_chain_computes_does_not_change_what_is_listened_for(draw: Any) -> None:
     rename = draw.node(
         "rename", "code", "> name", "> name", code="def transform(_input):\n    return {'name': 'other'}\n"

@@ -147,6 +147,28 @@ def test_code_that_tries_to_get_out_or_never_ends_only_fails(call: Callable[...,
     assert not Path("/tmp/escaped").exists()
 
 
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "os.fork()",
+        "os.open('/etc/passwd', 0)",
+        "os.listdir('/')",
+        "os.execv('/bin/true', ['true'])",
+        "os.kill(1, 0)",
+        "os.read(0, 1)",
+        "os.write(2, b'x')",
+        "os.dup(1)",
+        "os.pipe()",
+        "os.setsid()",
+        "os.urandom(1)",
+        "os.memfd_create('x')",
+    ],
+)
+def test_the_kernel_refuses_what_is_no_computing(call: Callable[..., Any], attempt: str) -> None:
+    with pytest.raises(CodeFailed, match="Operation not permitted"):
+        call(body(f"return {attempt}", OS))
+
+
 def test_an_escape_by_format_strings_sees_only_its_own_process(call: Callable[..., Any]) -> None:
     seen = call(body("return '{0.__class__.__init__.__globals__}'.format(random.Random(1))", "import random\n"))
 

@@ -43,6 +43,7 @@ def main(config: dict[str, Any]) -> None:
     """Fork children until the gateway is gone."""
     for name in (*config["modules"], *LATER):
         importlib.import_module(name)
+    random.seed("")  # Python 3.13 loads what seeding needs at the first use
     known = make_builtins(config["builtins"], frozenset((*config["modules"], *LATER)))
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     gc.collect()

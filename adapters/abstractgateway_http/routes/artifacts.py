@@ -27,7 +27,7 @@ def get_artifact_content(call: Call) -> Response:
 
 
 _ARTIFACTS = f"{API}/runs/{{run_id}}/artifacts"
-_ANY = "application/octet-stream"
+_ANY = "*/*"
 
 ROUTES: tuple[Route, ...] = (
     Route(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from werkzeug.wrappers import Response
 
-from ..fields import Field, json_object
+from ..fields import Field, choice, json_object
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
 from ..shapes import named
@@ -23,6 +23,8 @@ def get_command(call: Call) -> Response:
     return json_answer(call.gateway.commands.outcome(call.path["command_id"]))
 
 
+COMMAND_TYPES = ("pause", "resume", "cancel", "emit_event", "update_schedule", "compact_memory")
+
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
@@ -32,7 +34,7 @@ ROUTES: tuple[Route, ...] = (
         body=(
             required_text("command_id", "Chosen by the client; the same one again changes nothing. Blank: a new one."),
             required_text("run_id", "The run that the command is for."),
-            required_text("type", "`pause`, `resume`, `cancel`, `emit_event`, `update_schedule` or `compact_memory`."),
+            Field("type", choice(*COMMAND_TYPES), required=True, about="What to do."),
             Field("payload", json_object, default=dict, about="What the type needs."),
             optional_text("ts", "When the client made it, as an ISO time."),
             optional_text("client_id", "Who made it."),

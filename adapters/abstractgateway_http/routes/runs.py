@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from werkzeug.wrappers import Response
 
-from ..fields import Field, json_object, key_text, query_text, text, whole
+from ..fields import Field, choice, json_object, key_text, query_text, text, whole
 from ..render import json_answer, tagged_answer
 from ..route import API, Answer, Call, Route
 from ..shapes import named
@@ -103,7 +103,7 @@ ROUTES: tuple[Route, ...] = (
             switch("include_subruns", "The runs below it as well.", on=True),
             switch("include_session", "The turns of its session."),
             Field("session_turn_limit", whole(1, 500), default=lambda: 200, about="How many turns at most."),
-            Field("ledger_mode", text, default=lambda: "tail", about="`tail` or `full`."),
+            Field("ledger_mode", choice("tail", "full"), default=lambda: "tail", about="`tail` or `full`."),
             Field(
                 "ledger_max_items",
                 whole(0, 20_000),
