@@ -196,7 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
         "`full`: an answer is sent after its bytes are fsynced; `relaxed`: a power loss may cost the last moments.",
     ),
     Setting("runner_enabled", _legacy("RUNNER"), parse_bool, "Whether this process drives runs."),
-    Setting("advance_workers", _legacy("TICK_WORKERS"), _at_least(1), "How many threads advance runs; they share one processor, so a few do best."),
+    Setting("advance_workers", _legacy("TICK_WORKERS"), _at_least(1), "How many threads advance runs; a few do best."),
     Setting(
         "effect_workers",
         _env("EFFECT_WORKERS"),
