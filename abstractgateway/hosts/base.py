@@ -43,6 +43,11 @@ class WorkflowHost(Protocol):
 
 def unknown_workflow(workflow_id: str, known: Iterable[str]) -> NotFound:
     """Return the error for a workflow that is not there, with a few ids that are."""
+    return NotFound(f"no workflow {workflow_id!r}; known: {some_of(known)}")
+
+
+def some_of(known: Iterable[str]) -> str:
+    """Return a few names that exist, for a message that says what could have been meant."""
     names = sorted(known)
     hint = ", ".join(repr(name) for name in names[:_HINTS]) + (", …" if len(names) > _HINTS else "")
-    return NotFound(f"no workflow {workflow_id!r}; known: {hint or 'none'}")
+    return hint or "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ..errors import Invalid, NotFound
 from ..jsonvalue import JsonObject
 from ..runtime.models import WorkflowSpec
 from ..visualflow.sandbox import CodeRunner
-from .base import unknown_workflow
+from .base import some_of, unknown_workflow
 from .drawing import model_defaults, node_index, start_inputs
 
 _NOT_DEPRECATED: JsonObject = {"deprecated": False, "deprecated_at": None, "deprecated_reason": None}
@@ -157,8 +157,15 @@ class BundleHost:
         return (loaded, full_id) if full_id in loaded.workflows else None
 
     def _flow_ids(self) -> list[str]:
-        loaded = (item for versions in self._index.bundles.values() for item in versions.values())
-        return [namespaced_id(item.bundle.ref, flow) for item in loaded for flow in item.bundle.flows]
+        return _flow_ids(_usable(self._index))
+
+
+def _usable(index: _Index) -> list[Bundle]:
+    return [loaded.bundle for versions in index.bundles.values() for loaded in versions.values()]
+
+
+def _flow_ids(bundles: Iterable[Bundle]) -> list[str]:
+    return [namespaced_id(bundle.ref, flow) for bundle in bundles for flow in bundle.flows]
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,10 @@ class _Resolver:
         return namespaced_id(loaded.bundle.ref, chosen)
 
     def _missing(self) -> NotFound:
-        return NotFound(f"Flow {self.flow_id!r} not found" if self.flow_id else "Bundle not found")
+        bundles = _usable(self.index)
+        if self.flow_id:
+            return NotFound(f"Flow {self.flow_id!r} not found; known: {some_of(_flow_ids(bundles))}")
+        return NotFound(f"Bundle not found; known: {some_of(bundle.ref for bundle in bundles)}")
 
 
 def _entrypoint(bundle: Bundle) -> str:

@@ -257,7 +257,7 @@ def test_bundles_that_another_process_adds_are_found_when_they_are_asked_for(pac
     missing = _refusal(host, "ask")
     pack()
 
-    assert missing == "NotFound: Bundle not found"
+    assert missing == "NotFound: Bundle not found; known: none"
     assert host.workflow("ask:root").workflow_id == "ask@0.0.1:root"
     pack("new.flow", bundle_id="new")
     assert host.resolve(bundle_id="new", bundle_version=None, flow_id=None) == "new@0.0.1:root"
@@ -320,7 +320,7 @@ def test_a_missing_directory_is_an_empty_host(tmp_path: Path) -> None:
     host = BundleHost(tmp_path / "gone")
 
     assert host.list_bundles() == {"items": [], "default_bundle_id": None, "load_errors": []}
-    assert _refusal(host, flow_id="x") == "NotFound: Flow 'x' not found"
+    assert _refusal(host, flow_id="x") == "NotFound: Flow 'x' not found; known: none"
 
 
 def test_the_drawing_of_a_workflow_is_what_the_bundle_holds(pack: Any, tmp_path: Path) -> None:
