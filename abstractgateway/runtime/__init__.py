@@ -12,7 +12,7 @@ from .commit import CommandAppendResult, CommandOutcome, CommandRecord, Commit, 
 from .effects.events import build_event_wait_key
 from .execution import Execution, PendingEffect
 from .idempotency import compute_idempotency_key
-from .limits import RuntimeConfig
+from .limits import LimitWarning, RuntimeConfig
 from .models import (
     Effect,
     EffectOutcome,
@@ -46,6 +46,7 @@ __all__ = [
     "EffectType",
     "Execution",
     "InMemorySnapshotStore",
+    "LimitWarning",
     "NoRetryPolicy",
     "NodeHandler",
     "PendingEffect",

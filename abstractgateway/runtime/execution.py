@@ -18,7 +18,7 @@ from datetime import timedelta
 from ..clock import Clock, to_iso
 from ..errors import GatewayError, Invalid, Unavailable
 from ..jsonvalue import JsonObject, dumps, loads
-from . import journal, lifecycle, records
+from . import journal, lifecycle, records, replay
 from .commit import Commit, KernelStores, StoredRun
 from .context import StepContext
 from .draft import Draft, OpenRun
@@ -87,6 +87,7 @@ class Execution:
     ) -> None:
         self.workflow = workflow
         self.pending: PendingEffect | None = None
+        self._history: replay.History | None = None
         self._clock = clock
         self._registry = registry
         self._rules = rules or EffectRules()
@@ -197,10 +198,29 @@ class Execution:
             raise Invalid("plan", "has neither an effect, a next node nor an output")
 
     def _begin(self, plan: StepPlan, effect: Effect) -> None:
+        replay.note_history(self._run)
         visit = self._count_visit(plan.node_id)
         base = self._rules.policy.idempotency_key(run=self.state, node_id=plan.node_id, effect=effect)
         key = key_of_visit(base, visit)
-        self._attempt(plan.node_id, with_call_ids(effect, key), key, plan.next_node, attempt=1)
+        effect = with_call_ids(effect, key)
+        if replay.SLOT in namespace(self.state.vars, "_runtime") and self._find_again(plan, effect, key):
+            return
+        self._attempt(plan.node_id, effect, key, plan.next_node, attempt=1)
+
+    def _find_again(self, plan: StepPlan, effect: Effect, key: str) -> bool:
+        """Take the result of the effect from the ledger, and say whether it is there; nothing is recorded again."""
+        if self._history is None:
+            last = int(self.state.vars["_runtime"][replay.SLOT])
+            self._history = replay.History(self._draft.stores.ledger, self.state.run_id, last)
+        found = self._history.find(key)
+        if found is None:
+            return False
+        cursor, record = found
+        self._run.touch(self._draft.now_iso())
+        note_step(self.state.vars, record, len(dumps(record.to_dict(), field="record")), 0.0, is_reused=True)
+        pending = PendingEffect(effect, record, cursor, plan.next_node, started=self._clock.monotonic())
+        self._take_result(pending, record.result)
+        return True
 
     def _attempt(self, node_id: str, effect: Effect, key: str, next_node: str | None, *, attempt: int) -> None:
         """Record the intent, and perform the effect if it is the kernel's own; others wait for the commit."""

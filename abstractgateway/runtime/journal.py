@@ -15,8 +15,10 @@ from .models import RunState, WaitReason, WaitState
 from .paths import namespace
 
 SLOT = "in_flight"
-KERNEL_KEYS = (SLOT, "visits", "steps", "node_traces", "control")
+KERNEL_KEYS = (SLOT, "visits", "steps", "history", "node_traces", "control")
 """What the kernel keeps in `vars._runtime` about one run; it means nothing in another."""
+ENDING_KEYS = (SLOT, "visits", "steps", "history")
+"""What of it is dropped when the run ends; one that is put back to its start counts from one and finds its results."""
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,14 @@ def wait(draft: Draft, run: OpenRun, state: WaitState) -> None:
     _enter(draft, run, "wait")
     mark_transition(run.state, run.state.current_node, state.resume_to_node)
     run.state.waiting = state
+    _tell_of_wait(draft, run)
 
 
 def rest(draft: Draft, run: OpenRun, state: WaitState) -> None:
     """Stand still in the middle of a step, which is not over."""
     _enter(draft, run, "wait")
     run.state.waiting = state
+    _tell_of_wait(draft, run)
 
 
 def complete(draft: Draft, run: OpenRun, output: JsonObject, *, record: bool = True) -> None:
@@ -159,6 +161,7 @@ def answer_wait(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObj
         return
     _enter(draft, run, "resume")
     state.current_node = waiting.resume_to_node
+    _tell_of_wait(draft, run)
 
 
 def fire_timer(draft: Draft, run: OpenRun) -> None:
@@ -171,6 +174,7 @@ def fire_timer(draft: Draft, run: OpenRun) -> None:
         return
     _enter(draft, run, "resume")
     run.state.current_node = waiting.resume_to_node
+    _tell_of_wait(draft, run)
 
 
 def catch_up_with_child(draft: Draft, run: OpenRun) -> None:
@@ -252,12 +256,31 @@ def _end(draft: Draft, run: OpenRun) -> None:
     state = run.state
     state.waiting = None
     _control(state).pop("paused", None)
-    namespace(state.vars, "_runtime").pop("visits", None)
-    journal.forget(state.vars)
+    for name in journal.ENDING_KEYS:
+        namespace(state.vars, "_runtime").pop(name, None)
     run.append(records.status_event(run, state.status, now=draft.now_iso()))
     parent = draft.peek(state.parent_run_id) if state.parent_run_id else None
     if parent is not None and awaited_child(parent) == state.run_id and not is_paused(parent):
         _tell_parent(draft, state, draft.open(parent.run_id))
+
+
+def _tell_of_wait(draft: Draft, run: OpenRun) -> None:
+    """Keep in a parent's wait what the child waits for that it started in line: `sub_waiting {reason, wait_key}`."""
+    child = run.state
+    parent = draft.peek(child.parent_run_id) if child.parent_run_id else None
+    if parent is None or awaited_child(parent) != child.run_id:
+        return
+    waiting = child.waiting
+    told = {"reason": waiting.reason.value, "wait_key": waiting.wait_key} if waiting is not None else None
+    details = (parent.waiting.details if parent.waiting is not None else None) or {}
+    if not details.get("sync") or details.get("sub_waiting") == told:
+        return
+    opened = draft.open(parent.run_id)
+    assert opened.state.waiting is not None
+    opened.state.waiting.details = {name: value for name, value in details.items() if name != "sub_waiting"}
+    if told is not None:
+        opened.state.waiting.details["sub_waiting"] = told
+    opened.is_changed = True
 
 
 def _tell_parent(draft: Draft, child: RunState, parent: OpenRun) -> None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+from ..errors import Invalid
 from ..jsonvalue import JsonObject
+from .paths import namespace
 
 DEFAULT_MAX_TOKENS = 32_768
 _MARGIN_TOKENS = 256
 """What is kept free between input and output budgets for the provider's own framing."""
+LIMITS = (
+    "max_iterations",
+    "current_iteration",
+    "max_tokens",
+    "max_output_tokens",
+    "max_input_tokens",
+    "estimated_tokens_used",
+    "max_history_messages",
+    "warn_iterations_pct",
+    "warn_tokens_pct",
+)
+"""The fields of `vars._limits`."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +106,95 @@ def note_usage(vars: JsonObject, result: Any) -> None:
     used = usage.get("input_tokens") or usage.get("prompt_tokens") or usage.get("total_tokens")
     if isinstance(used, int):
         limits["estimated_tokens_used"] = used
+
+
+@dataclass(frozen=True)
+class LimitWarning:
+    """A limit that a run has come near to (`warning`) or has reached (`exceeded`); `pct` is worked out."""
+
+    limit_type: Literal["iterations", "tokens", "history"]
+    status: Literal["warning", "exceeded"]
+    current: int
+    maximum: int
+    pct: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.maximum > 0:
+            object.__setattr__(self, "pct", _share(self.current, self.maximum))
+
+
+def limit_status(vars: Mapping[str, Any], config: RuntimeConfig) -> JsonObject:
+    """Return how much of its limits a run has used; limits it does not carry are those of the configuration."""
+    limits = _limits_of(vars, config)
+    used, most = _amount(limits, "current_iteration"), _amount(limits, "max_iterations")
+    tokens, budget = _amount(limits, "estimated_tokens_used"), _amount(limits, "max_tokens")
+    return {
+        "iterations": {
+            "current": used,
+            "max": most,
+            "pct": _share(used, most),
+            "warning": _is_near(used, most, limits.get("warn_iterations_pct")),
+        },
+        "tokens": {
+            "estimated_used": tokens,
+            "max": budget,
+            "max_input_tokens": limits.get("max_input_tokens"),
+            "max_output_tokens": limits.get("max_output_tokens"),
+            "pct": _share(tokens, budget),
+            "warning": _is_near(tokens, budget, limits.get("warn_tokens_pct")),
+        },
+        "history": {"max_messages": limits.get("max_history_messages")},
+    }
+
+
+def limit_warnings(vars: Mapping[str, Any], config: RuntimeConfig) -> list[LimitWarning]:
+    """Return the limits that are reached or near; nothing is near where nothing has been used."""
+    limits = _limits_of(vars, config)
+    found: list[LimitWarning] = []
+    iterations, most = _amount(limits, "current_iteration"), _amount(limits, "max_iterations")
+    if _is_near(iterations, most, limits.get("warn_iterations_pct")):
+        found.append(LimitWarning("iterations", _how_near(iterations, most), iterations, most))
+    tokens, budget = _amount(limits, "estimated_tokens_used"), _amount(limits, "max_tokens")
+    if _is_near(tokens, budget, limits.get("warn_tokens_pct")):
+        found.append(LimitWarning("tokens", _how_near(tokens, budget), tokens, budget))
+    return found
+
+
+def change_limits(vars: JsonObject, updates: Mapping[str, Any]) -> bool:
+    """Set the limits of a run that are named, and say whether any was; other names are left alone.
+
+    Raises `Invalid` for a limit that is neither a whole number nor null.
+    """
+    known = {name: value for name, value in updates.items() if name in LIMITS}
+    for name, value in known.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise Invalid(f"updates.{name}", f"must be a whole number or null, not {value!r}")
+    if known:
+        namespace(vars, "_limits").update(known)
+    return bool(known)
+
+
+def _limits_of(vars: Mapping[str, Any], config: RuntimeConfig) -> JsonObject:
+    own = vars.get("_limits")
+    return {**config.to_limits_dict(), **(own if isinstance(own, dict) else {})}
+
+
+def _amount(limits: JsonObject, name: str) -> int:
+    value = limits.get(name)
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _share(used: int, most: int) -> float:
+    return round(100 * used / most, 1) if most > 0 else 0.0
+
+
+def _is_near(used: int, most: int, warn_pct: Any) -> bool:
+    """Say whether a limit is near or reached; one that is not positive is none."""
+    if most <= 0 or used <= 0:
+        return False
+    threshold = warn_pct if isinstance(warn_pct, (int, float)) else 100
+    return used >= most or 100 * used / most >= threshold
+
+
+def _how_near(used: int, most: int) -> Literal["warning", "exceeded"]:
+    return "exceeded" if used >= most else "warning"

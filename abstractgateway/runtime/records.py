@@ -6,6 +6,9 @@ from ..jsonvalue import JsonObject
 from .draft import OpenRun
 from .models import Effect, EffectOutcome, RunStatus, StepRecord, StepStatus, WaitState
 
+TERMINAL_KEY = "system:terminal_status:"
+"""What the idempotency key of the record begins with that tells that a run ended."""
+
 
 def started(run: OpenRun, node_id: str, effect: Effect, *, now: str, attempt: int, key: str) -> StepRecord:
     """Return the record that an effect is about to be performed: the intent of promise G5."""
@@ -71,7 +74,7 @@ def status_event(run: OpenRun, status: RunStatus, *, now: str) -> StepRecord:
     effect = {"type": "emit_event", "payload": event, "result_key": None}
     result = {"emitted": True, "name": "abstract.status", "payload": payload}
     record = _moment(run, effect, result, now=now)
-    record.idempotency_key = f"system:terminal_status:{status.value}"
+    record.idempotency_key = f"{TERMINAL_KEY}{status.value}"
     return record
 
 
@@ -80,6 +83,11 @@ def discarded(run: OpenRun, record: StepRecord, outcome: EffectOutcome, *, now: 
     late = closed(record, outcome, now=now)
     late.result = {"discarded": True, "run_status": run.state.status.value, "result": late.result}
     return late
+
+
+def is_discarded(record: StepRecord) -> bool:
+    """Say whether a record tells of an outcome that was not used."""
+    return isinstance(record.result, dict) and set(record.result) == {"discarded", "run_status", "result"}
 
 
 def _moment(run: OpenRun, effect: JsonObject | None, result: JsonObject | None, *, now: str) -> StepRecord:

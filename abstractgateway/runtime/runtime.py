@@ -18,10 +18,11 @@ from .effects.memory.compact import COMPACT_WORKFLOW_ID
 from .effects.memory.summary import summarise_with
 from .execution import EffectRules, Execution, PendingEffect, printable
 from .journal import without_kernel_keys
-from .limits import RuntimeConfig
+from .limits import LimitWarning, RuntimeConfig, change_limits, limit_status, limit_warnings
 from .models import EffectOutcome, EffectType, RunState, RunStatus, WorkflowSpec
 from .policy import EffectPolicy, InDoubt, NoRetryPolicy, in_doubt_rules
 from .registry import WorkflowRegistry, kernel_workflow
+from .traces import trace_of, traces_of
 
 Result = TypeVar("Result")
 
@@ -272,6 +273,29 @@ class Runtime:
         """Return the records of a run, oldest first; an unknown run has none."""
         return list(self.ledger_store.list(run_id))  # type: ignore[attr-defined]
 
+    def get_node_traces(self, run_id: str) -> JsonObject:
+        """Return a copy of the traces of a run's nodes, by node id. Raises `NotFound` for an unknown run."""
+        return traces_of(self.get_state(run_id).vars)
+
+    def get_node_trace(self, run_id: str, node_id: str) -> JsonObject:
+        """Return a copy of one node's trace, `{node_id, steps, …}`; a node that did nothing has no steps."""
+        return trace_of(self.get_state(run_id).vars, node_id)
+
+    def get_limit_status(self, run_id: str) -> JsonObject:
+        """Return how much of its limits a run has used: `{iterations, tokens, history}`, shares in percent."""
+        return limit_status(self.get_state(run_id).vars, self.config)
+
+    def check_limits(self, run: RunState) -> list[LimitWarning]:
+        """Return the limits that a run has reached or come near to; the kernel itself enforces none."""
+        return limit_warnings(run.vars, self.config)
+
+    def update_limits(self, run_id: str, updates: Mapping[str, object]) -> None:
+        """Set some of the fields of a run's `vars._limits`, durably; its `updated_at` stays, other names are ignored.
+
+        Raises `NotFound` for an unknown run and `Invalid` for a value that is neither a whole number nor null.
+        """
+        self.transact(lambda draft: _update_limits(draft.open(run_id), updates))
+
     def transact(self, change: Callable[[Draft], Result]) -> Result:
         """Apply a change to a fresh draft and commit it, again when somebody else was faster."""
         return transact(self.stores, self.clock, change, epoch=self.epoch)
@@ -317,6 +341,10 @@ def transact(
             if on_stale is not None:
                 on_stale(attempt)
     raise Conflict(f"the run is changed too often by others: {last}", code="busy")
+
+
+def _update_limits(run: OpenRun, updates: Mapping[str, object]) -> None:
+    run.is_changed = change_limits(run.state.vars, updates) or run.is_changed
 
 
 def _fail(draft: Draft, run: OpenRun, error: str) -> None:

@@ -12,16 +12,17 @@ MAX_BYTES = 16_384
 """Every entry is written with every checkpoint, so a node's trace may not grow with its prompts."""
 
 
-def note_step(vars: JsonObject, record: StepRecord, size: int, duration_ms: float) -> None:
+def note_step(vars: JsonObject, record: StepRecord, size: int, duration_ms: float, *, is_reused: bool = False) -> None:
     """Add a closed step to its node's trace and drop the oldest ones beyond the bounds.
 
     `size` is the record's encoded size in bytes; an entry larger than the whole budget keeps its outline only.
+    `is_reused` says that the result was found in the ledger, and nothing was performed.
     """
     traces = namespace(namespace(vars, "_runtime"), "node_traces")
     trace = traces.get(record.node_id)
     if not isinstance(trace, dict) or not isinstance(trace.get("steps"), list):
         trace = traces[record.node_id] = {"node_id": record.node_id, "steps": [], "bytes": 0}
-    trace["steps"].append(_entry(record, size, duration_ms))
+    trace["steps"].append(_entry(record, size, duration_ms, is_reused))
     trace["bytes"] = trace.get("bytes", 0) + min(size, MAX_BYTES)
     trace["updated_at"] = record.ended_at
     while len(trace["steps"]) > MAX_ENTRIES or (trace["bytes"] > MAX_BYTES and len(trace["steps"]) > 1):
@@ -29,12 +30,27 @@ def note_step(vars: JsonObject, record: StepRecord, size: int, duration_ms: floa
         trace["bytes"] -= dropped.get("bytes", 0)
 
 
-def _entry(record: StepRecord, size: int, duration_ms: float) -> JsonObject:
+def traces_of(vars: JsonObject) -> JsonObject:
+    """Return a copy of the traces of all nodes, `{node_id: {node_id, steps, …}}`."""
+    own = vars.get("_runtime")
+    found = own.get("node_traces") if isinstance(own, dict) else None
+    traces: JsonObject = copied(found) if isinstance(found, dict) else {}
+    return traces
+
+
+def trace_of(vars: JsonObject, node_id: str) -> JsonObject:
+    """Return a copy of one node's trace; one without steps for a node that did nothing yet."""
+    found = traces_of(vars).get(node_id)
+    return found if isinstance(found, dict) else {"node_id": node_id, "steps": []}
+
+
+def _entry(record: StepRecord, size: int, duration_ms: float, is_reused: bool) -> JsonObject:
     entry: JsonObject = {
         "ts": record.ended_at,
         "node_id": record.node_id,
         "status": StepStatus(record.status).value,
         "idempotency_key": record.idempotency_key,
+        "reused_prior_result": is_reused,
         "effect": {"type": (record.effect or {}).get("type")},
         "duration_ms": round(duration_ms, 3),
         "bytes": min(size, MAX_BYTES),

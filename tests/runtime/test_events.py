@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from abstractgateway.errors import Invalid
@@ -12,6 +14,7 @@ from abstractgateway.runtime import (
     WorkflowSpec,
     build_event_wait_key,
 )
+from abstractgateway.stores import open_memory_stores
 from tests.runtime.workflows import Json, World, effect, end, spec
 
 
@@ -221,3 +224,59 @@ def test_a_run_without_a_session_has_its_own(world: World) -> None:
 
     assert waiting is not None
     assert waiting.wait_key == f"evt:session:{hearing}:go"
+
+
+def test_who_emits_an_event_that_nobody_waits_for_is_told_what_is_waited_for_in_the_session(world: World) -> None:
+    listening(world, {"name": "stop"})
+    listening(world, {"name": "begin"}, workflow_id="hears too")
+    listening(world, {"name": "begin"}, workflow_id="hears as well")
+    listening(world, {"name": "elsewhere"}, session_id="s2")
+    listening(world, {"name": "everywhere", "scope": "global"})
+
+    sent = emit(world, {"name": "go"})
+
+    assert sent["available_listeners_in_session"] == ["begin", "stop"]
+
+
+def test_no_more_than_fifteen_names_of_events_are_told(world: World) -> None:
+    for number in range(20):
+        listening(world, {"name": f"e{number:02}"}, workflow_id=f"hears {number}")
+
+    sent = emit(world, {"name": "go"})
+
+    assert sent["available_listeners_in_session"] == [f"e{number:02}" for number in range(15)]
+
+
+def test_nothing_is_told_of_other_listeners_where_there_is_none_or_the_event_was_heard(world: World) -> None:
+    unheard = emit(world, {"name": "go"}, session_id="s2")
+    listening(world, {"name": "go"})
+    listening(world, {"name": "stop"}, workflow_id="hears too")
+
+    heard = emit(world, {"name": "go"})
+
+    assert "available_listeners_in_session" not in unheard
+    assert "available_listeners_in_session" not in heard
+
+
+class BareRuns:
+    """Runs of a store without the queries that programs of their own may ask."""
+
+    def __init__(self, stores: Any) -> None:
+        self.open, self.waiting_on = stores.runs.open, stores.runs.waiting_on
+        self.children_of = stores.runs.children_of
+
+
+class BareStores:
+    def __init__(self) -> None:
+        stores = open_memory_stores()
+        self.runs, self.ledger, self.commit = BareRuns(stores), stores.ledger, stores.commit
+        self.artifacts = stores.artifacts
+
+
+def test_a_store_without_queries_tells_of_no_listeners() -> None:
+    world = World(BareStores())
+    listening(world, {"name": "stop"})
+
+    sent = emit(world, {"name": "go"})
+
+    assert (sent["delivered"], "available_listeners_in_session" in sent) == (0, False)

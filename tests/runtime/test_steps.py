@@ -253,7 +253,8 @@ def test_the_parts_of_a_run_that_belong_to_the_kernel_cannot_be_given_at_its_sta
 
     assert state.status is RunStatus.COMPLETED
     assert state.vars["_runtime"]["model"] == "m"
-    assert state.vars["_runtime"]["steps"] == 2
+    assert set(state.vars["_runtime"]) == {"model", "node_traces"}
+    assert world.runtime().new_run(call_then_end(), {"_runtime": own}).vars["_runtime"] == {"model": "m"}
 
 
 def test_a_result_is_stored_at_its_path_and_makes_the_objects_on_the_way(world: World) -> None:

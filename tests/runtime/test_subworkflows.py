@@ -336,3 +336,54 @@ def test_an_effect_may_advance_other_runs_but_not_its_own(world: World) -> None:
     assert state.output == {"x": {"answer": 1}}
     assert len(errors) == 1
     assert "is being advanced by this thread" in errors[0]
+
+
+def test_a_parent_says_what_the_child_waits_for_that_it_started_in_line(world: World) -> None:
+    runtime, parent, run_id = started(world, asker())
+    child = child_of(world, run_id)
+    before = world.state(run_id)
+    child_wait = child.waiting
+    assert before.waiting is not None and before.waiting.details is not None and child_wait is not None
+
+    runtime.resume(workflow=asker(), run_id=child.run_id, wait_key=None, payload={"text": "x"})
+    state = runtime.tick(workflow=parent, run_id=run_id)
+
+    assert before.waiting.details["sub_waiting"] == {"reason": "user", "wait_key": child_wait.wait_key}
+    assert state.status is RunStatus.COMPLETED
+
+
+def test_a_parent_forgets_what_its_child_waited_for_once_the_child_goes_on(world: World) -> None:
+    runtime, _, run_id = started(world, asker())
+    child = child_of(world, run_id)
+
+    runtime.resume(workflow=asker(), run_id=child.run_id, wait_key=None, payload={"text": "x"}, max_steps=0)
+
+    waiting = world.state(run_id).waiting
+    assert waiting is not None and waiting.details is not None
+    assert "sub_waiting" not in waiting.details
+    assert waiting.details["sub_run_id"] == child.run_id
+
+
+def test_a_parent_is_told_when_the_timer_of_its_child_is_over(world: World) -> None:
+    timed = effect("sleep", EffectType.WAIT_UNTIL, {"until": "2026-01-01T00:01:00+00:00"}, then="work")
+    child_spec = spec("child", sleep=timed, work=effect("work", EffectType.ASK_USER, {"prompt": "?"}, key="answer"))
+    runtime, parent, run_id = started(world, child_spec)
+    first = world.state(run_id).waiting
+    world.clock.move(61)
+
+    runtime.tick(workflow=parent, run_id=run_id)
+
+    second = world.state(run_id).waiting
+    assert first is not None and first.details is not None and second is not None and second.details is not None
+    assert first.details["sub_waiting"] == {"reason": "until", "wait_key": None}
+    assert second.details["sub_waiting"]["reason"] == "user"
+
+
+def test_a_parent_that_waits_aside_is_not_told_what_its_child_waits_for(world: World) -> None:
+    runtime, _, run_id = started(world, asker(), {"async": True, "wait": True})
+
+    runtime.tick(workflow=asker(), run_id=child_of(world, run_id).run_id)
+
+    waiting = world.state(run_id).waiting
+    assert waiting is not None and waiting.details is not None
+    assert "sub_waiting" not in waiting.details

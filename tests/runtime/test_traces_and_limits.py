@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from abstractgateway.runtime import EffectOutcome, EffectType, RuntimeConfig, StepPlan
+from abstractgateway.errors import Invalid, NotFound
+from abstractgateway.runtime import EffectOutcome, EffectType, LimitWarning, RuntimeConfig, StepPlan
 from abstractgateway.runtime.limits import note_usage, token_use
 from abstractgateway.runtime.traces import MAX_BYTES, MAX_ENTRIES
 from tests.runtime.workflows import Calls, Json, World, ask_then_end, call_then_end, effect, end, loop, spec
@@ -170,3 +171,119 @@ def test_a_result_without_usage_changes_no_limit() -> None:
     note_usage({}, {"usage": {"input_tokens": 1}})
 
     assert vars == {"_limits": {"estimated_tokens_used": 5}}
+
+
+def test_the_traces_of_a_run_can_be_read_without_changing_them(world: World) -> None:
+    runtime = world.runtime({EffectType.LLM_CALL: Calls()})
+    run_id = runtime.start(workflow=call_then_end())
+    before = runtime.get_node_traces(run_id)
+    runtime.tick(workflow=call_then_end(), run_id=run_id)
+
+    found = runtime.get_node_traces(run_id)
+    trace = runtime.get_node_trace(run_id, "call")
+
+    assert before == {}
+    assert found == world.state(run_id).vars["_runtime"]["node_traces"]
+    assert trace == found["call"]
+    assert trace["steps"][0]["reused_prior_result"] is False
+    assert runtime.get_node_trace(run_id, "nowhere") == {"node_id": "nowhere", "steps": []}
+    with pytest.raises(NotFound):
+        runtime.get_node_traces("nobody")
+
+
+def limited(world: World, **limits: Any) -> tuple[Any, str]:
+    runtime = world.runtime(config=RuntimeConfig(max_iterations=10, max_tokens=1000))
+    return runtime, runtime.start(workflow=call_then_end(), vars={"_limits": limits} if limits else None)
+
+
+def test_the_limits_of_a_run_are_told_with_what_is_used_of_them(world: World) -> None:
+    runtime, run_id = limited(world)
+    runtime.update_limits(run_id, {"current_iteration": 8, "estimated_tokens_used": 333, "max_output_tokens": 50})
+
+    status = runtime.get_limit_status(run_id)
+
+    assert status == {
+        "iterations": {"current": 8, "max": 10, "pct": 80.0, "warning": True},
+        "tokens": {
+            "estimated_used": 333,
+            "max": 1000,
+            "max_input_tokens": None,
+            "max_output_tokens": 50,
+            "pct": 33.3,
+            "warning": False,
+        },
+        "history": {"max_messages": -1},
+    }
+
+
+def test_limits_that_a_run_does_not_carry_are_those_of_the_runtime(world: World) -> None:
+    runtime, run_id = limited(world, current_iteration=5)
+
+    assert runtime.get_limit_status(run_id)["iterations"] == {"current": 5, "max": 10, "pct": 50.0, "warning": False}
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, []),
+        ({"current_iteration": 7}, []),
+        ({"current_iteration": 8}, [("iterations", "warning", 8, 10, 80.0)]),
+        ({"current_iteration": 10}, [("iterations", "exceeded", 10, 10, 100.0)]),
+        ({"current_iteration": 10, "warn_iterations_pct": 150}, [("iterations", "exceeded", 10, 10, 100.0)]),
+        ({"current_iteration": 5, "warn_iterations_pct": 50}, [("iterations", "warning", 5, 10, 50.0)]),
+        ({"current_iteration": 9, "warn_iterations_pct": None}, []),
+        ({"current_iteration": 9, "max_iterations": None}, []),
+        ({"estimated_tokens_used": 0, "warn_tokens_pct": 0}, []),
+        ({"estimated_tokens_used": 801}, [("tokens", "warning", 801, 1000, 80.1)]),
+        ({"estimated_tokens_used": 1200}, [("tokens", "exceeded", 1200, 1000, 120.0)]),
+        (
+            {"current_iteration": 11, "estimated_tokens_used": 900},
+            [("iterations", "exceeded", 11, 10, 110.0), ("tokens", "warning", 900, 1000, 90.0)],
+        ),
+    ],
+)
+def test_limits_that_are_near_or_reached_are_warned_of(
+    world: World, limits: Json, expected: list[tuple[Any, ...]]
+) -> None:
+    runtime, run_id = limited(world)
+    runtime.update_limits(run_id, limits)
+
+    warnings = runtime.check_limits(runtime.get_state(run_id))
+
+    assert [(found.limit_type, found.status, found.current, found.maximum, found.pct) for found in warnings] == expected
+
+
+def test_a_warning_about_no_limit_has_no_share() -> None:
+    assert LimitWarning("history", "warning", 3, 0).pct == 0.0
+
+
+def test_changed_limits_are_stored_at_once_and_nothing_else_is(world: World) -> None:
+    runtime, run_id = limited(world)
+    before = world.state(run_id)
+    world.clock.move(5)
+
+    runtime.update_limits(run_id, {"max_iterations": 3, "max_tokens": None, "budget": 7})
+
+    after = world.state(run_id)
+    assert after.vars["_limits"] == {**before.vars["_limits"], "max_iterations": 3, "max_tokens": None}
+    assert after.updated_at == before.updated_at
+    assert world.ledger(run_id) == []
+
+
+def test_changing_no_limit_writes_nothing(world: World) -> None:
+    runtime, run_id = limited(world)
+    before = world.stores.runs.open(run_id)
+
+    runtime.update_limits(run_id, {"budget": 7})
+
+    assert world.stores.runs.open(run_id) == before
+
+
+@pytest.mark.parametrize("value", ["ten", True, 1.5, [1]])
+def test_a_limit_that_is_no_number_is_refused(world: World, value: Any) -> None:
+    runtime, run_id = limited(world)
+
+    with pytest.raises(Invalid, match="max_tokens"):
+        runtime.update_limits(run_id, {"max_iterations": 3, "max_tokens": value})
+
+    assert world.state(run_id).vars["_limits"]["max_iterations"] == 10

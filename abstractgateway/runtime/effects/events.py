@@ -12,11 +12,15 @@ from ...errors import GatewayError, Invalid
 from ...jsonvalue import JsonObject
 from .. import lifecycle, mailbox
 from ..draft import Draft
-from ..models import EffectOutcome, RunState
+from ..models import EffectOutcome, RunState, RunStatus, WaitReason
 from ..paths import copied
 from .request import EffectRequest
 
 SCOPES = ("session", "workflow", "run", "global")
+MAX_NAMES = 15
+"""How many listeners are named to who emitted an event that nobody waited for, as in AbstractRuntime."""
+MAX_LOOKED_AT = 200
+"""How many waiting runs of the session are looked at for that: it is a hint, and may not cost more than the event."""
 
 
 def build_event_wait_key(
@@ -142,9 +146,24 @@ def emit_event(request: EffectRequest) -> EffectOutcome:
         "delivered_to": reached,
         "resumed": entries,
     }
+    if not entries and (names := _listened_for(request.draft, str(event.session_id))):
+        result["available_listeners_in_session"] = names
     if not reached and mailbox.is_keepable(request.draft, key, event.name):
         result["kept"] = True
     return EffectOutcome.completed(result)
+
+
+def _listened_for(draft: Draft, session_id: str) -> list[str]:
+    """Return the names of the events that runs of a session wait for, in alphabetical order."""
+    find = getattr(draft.stores.runs, "list_run_index", None)
+    if find is None:
+        return []  # the store has no such query, which AbstractRuntime's stores may lack as well
+    rows = find(status=RunStatus.WAITING, session_id=session_id, limit=MAX_LOOKED_AT)
+    event_ids = (row["run_id"] for row in rows if row["wait_reason"] == WaitReason.EVENT.value)
+    waits = [state.waiting for state in map(draft.peek, event_ids) if state is not None]
+    prefix = f"evt:session:{session_id}:"
+    keys = {wait.wait_key or "" for wait in waits if wait is not None}
+    return sorted(key[len(prefix) :] for key in keys if key.startswith(prefix))[:MAX_NAMES]
 
 
 def as_object(value: Any) -> JsonObject:
