@@ -1,9 +1,9 @@
 """AbstractGateway: a durable run gateway.
 
-    from abstractgateway import GatewayConfig, GatewayService
+from abstractgateway import GatewayConfig, GatewayService
 
-    with GatewayService.open(GatewayConfig(data_dir="runtime", flows_dir="flows")) as gateway:
-        run_id = gateway.runs.start(bundle_id="echo", input_data={"prompt": "Hello"})
+with GatewayService.open(GatewayConfig(data_dir="runtime", flows_dir="flows")) as gateway:
+    run_id = gateway.runs.start(bundle_id="echo", input_data={"prompt": "Hello"})
 """
 
 from __future__ import annotations
