@@ -73,10 +73,15 @@ def test_after_an_error_at_any_operation_the_store_goes_on_with_everything(
 def test_after_an_error_that_stays_the_store_goes_on_once_it_is_gone(
     scratch: Path, setting: Setting, mode: str
 ) -> None:
+    errors = 0
+
     for number in list(places(scratch, setting))[::5]:
         directory = scratch / str(number)
         script.prepare(directory, setting)
-        script.play_through_errors(directory, setting, FaultyDisk(number, mode, is_persistent=True))
+        disk = FaultyDisk(number, mode, is_persistent=True)
+        errors += script.play_through_errors(directory, setting, disk).has_failed
+
+    assert errors > 5
 
 
 def test_a_full_disk_refuses_commits_and_after_that_the_store_goes_on_without_a_restart(tmp_path: Path) -> None:
