@@ -95,9 +95,12 @@ def _announce(url: str, gateway: GatewayService) -> None:
     listed = gateway.bundles.list()
     print(f"AbstractGateway {__version__} on {url}")
     print(f"  data     {gateway.config.data_dir} ({gateway.config.store_backend} store, {_durability(gateway.config)})")
-    print(f"  bundles  {len(listed['items'])} in {gateway.config.flows_dir}")
+    if "flows" in listed:
+        print(f"  flows    {len(listed['flows'])} in {gateway.config.flows_dir}")
+    else:
+        print(f"  bundles  {len(listed['items'])} in {gateway.config.flows_dir}")
     for problem in listed["load_errors"]:
-        print(f"  bundle {problem['file']} is not usable: {problem['error']}", file=sys.stderr)
+        print(f"  {problem['file']} is not usable: {problem['error']}", file=sys.stderr)
     if gateway.runner is None:
         print("  runner   elsewhere: start 'abstractgateway runner' on the same data directory")
     sys.stdout.flush()

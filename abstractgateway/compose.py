@@ -9,17 +9,18 @@ from typing import Any
 from .clock import Clock, SystemClock
 from .config import GatewayConfig
 from .errors import Unavailable
-from .hosts import BundleHost, WorkflowHost
+from .hosts import BundleHost, HostedWorkflows, StartedFlows, VisualflowHost
 from .runner import Runner, RunnerElsewhere, RunnerLock
 from .runtime.effects import ExternalEffect
 from .runtime.effects.model import LanguageModel, call_model, no_model
 from .runtime.effects.tools import FunctionTools, ToolBox, call_tools
 from .runtime.limits import RuntimeConfig
-from .runtime.models import EffectType, WorkflowSpec
-from .runtime.registry import WorkflowRegistry
+from .runtime.models import EffectType
 from .runtime.runtime import Runtime
+from .security.workspace import WorkspacePolicy
 from .service.artifacts import ArtifactService
 from .service.bundles import BundleService
+from .service.bundles_of_flows import FlowFileService
 from .service.commands import CommandService
 from .service.deprecations import FILE_NAME as DEPRECATIONS_FILE
 from .service.deprecations import Deprecations
@@ -28,9 +29,12 @@ from .service.ledger import LedgerService
 from .service.readiness import Readiness
 from .service.run_inputs import RunInputs
 from .service.runs import RunService
+from .service.workspace_files import WorkspaceFiles
 from .stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from .stores.base import Stores
 from .visualflow.nodes.code import run_code
+from .visualflow.nodes.files import read_file, write_file
+from .visualflow.nodes.knowledge import KnowledgeGraph, knowledge_effects
 from .visualflow.sandbox import CodeLimits, CodePool, CodeRunner, shared_pool
 
 CODE_PATIENCE_S = 0.2
@@ -44,16 +48,26 @@ def open_gateway(
     *,
     model: LanguageModel | None = None,
     tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
+    knowledge: KnowledgeGraph | None = None,
 ) -> GatewayService:
     """Open a gateway and start its runner, unless the settings leave that to another process."""
     clock = SystemClock()
     stores = open_stores(config)
     code = open_code_pool(config)
-    host = BundleHost(config.flows_dir, code_runner=code)
+    host = open_host(config, code)
+    hosted = HostedWorkflows(host)
     runtime = build_runtime(
-        config, stores=stores, host=host, clock=clock, model=model, tools=as_tool_box(tools), code_runner=code
+        config,
+        stores=stores,
+        hosted=hosted,
+        clock=clock,
+        model=model,
+        tools=as_tool_box(tools),
+        code_runner=code,
+        knowledge=knowledge,
     )
-    runner = _build_runner(config, stores, runtime, host, clock) if config.runner_enabled else None
+    started = StartedFlows(hosted=hosted, stores=stores, code_runner=code, max_depth=config.max_subflow_depth)
+    runner = _build_runner(config, stores, runtime, started) if config.runner_enabled else None
     deprecations = open_deprecations(config, clock)
     service = GatewayService(
         config=config,
@@ -65,18 +79,34 @@ def open_gateway(
             host=host,
             runner=runner or RunnerElsewhere(_runner_lock(config)),
             check_start=deprecations.check_start,
+            find_workflow=started.workflow,
+            clamp=workspace_policy(config).clamp,
         ),
         ledger=LedgerService(stores=stores),
         commands=CommandService(stores=stores, clock=clock),
-        bundles=BundleService(host=host, deprecations=deprecations, max_bytes=config.max_bundle_bytes),
+        bundles=_bundle_service(config, host, deprecations),
         artifacts=ArtifactService(stores=stores),
-        inputs=RunInputs(runs=stores.runs, host=host),
+        inputs=RunInputs(runs=stores.runs, artifacts=stores.artifacts, host=host),
         readiness=Readiness(stores=stores, data_dir=_durable_dir(config)),
         on_close=code.close,
     )
     if runner is not None:
         runner.start()
     return service
+
+
+def open_host(config: GatewayConfig, code_runner: CodeRunner | None = None) -> BundleHost | VisualflowHost:
+    """Return the workflows of the flows directory: its bundles, or its single flows, as the settings say."""
+    kind = VisualflowHost if config.workflow_source == "visualflow" else BundleHost
+    return kind(config.flows_dir, code_runner=code_runner)
+
+
+def _bundle_service(
+    config: GatewayConfig, host: BundleHost | VisualflowHost, deprecations: Deprecations
+) -> BundleService | FlowFileService:
+    if isinstance(host, VisualflowHost):
+        return FlowFileService(host=host)
+    return BundleService(host=host, deprecations=deprecations, max_bytes=config.max_bundle_bytes)
 
 
 def open_stores(config: GatewayConfig) -> Stores:
@@ -106,6 +136,22 @@ def _durable_dir(config: GatewayConfig) -> Path | None:
     return None if config.store_backend == "memory" else Path(config.data_dir)
 
 
+def workspace_policy(config: GatewayConfig) -> WorkspacePolicy:
+    """Return which directories runs may be given, as the settings say."""
+    base = Path(config.workspace_dir).absolute() if config.workspace_dir else None
+    named = [*([base] if base else []), *(Path(directory) for _, directory in config.workspace_mounts)]
+    workspaces = _workspaces_dir(config)
+    return WorkspacePolicy(
+        roots=tuple(str(directory) for directory in (*named, workspaces)),
+        base=str(base or workspaces),
+        may_clients_choose=config.client_workspace_scope,
+    )
+
+
+def _workspaces_dir(config: GatewayConfig) -> Path:
+    return Path(config.data_dir).absolute() / "workspaces"
+
+
 def open_code_pool(config: GatewayConfig) -> CodePool:
     """Return what executes code nodes; its processes are started when the first of them is reached."""
     return CodePool(
@@ -120,27 +166,36 @@ def build_runtime(
     config: GatewayConfig,
     *,
     stores: Stores,
-    host: WorkflowHost,
+    hosted: HostedWorkflows,
     clock: Clock,
     model: LanguageModel | None,
     tools: ToolBox,
     code_runner: CodeRunner | None = None,
+    knowledge: KnowledgeGraph | None = None,
 ) -> Runtime:
     """Return the kernel with the handlers of the effects that reach outside.
 
     `code_runner` executes what code nodes do not finish while their run's step is being taken.
     """
+    files = WorkspaceFiles(
+        policy=workspace_policy(config), workspaces_dir=str(_workspaces_dir(config)), runs=stores.runs
+    )
     handlers: dict[EffectType, ExternalEffect] = {
         EffectType.LLM_CALL: call_model(model, tools) if model is not None else no_model,
         EffectType.TOOL_CALLS: call_tools(tools),
         EffectType.RUN_CODE: run_code(code_runner or shared_pool()),
+        EffectType.READ_FILE: read_file(files),
+        EffectType.WRITE_FILE: write_file(files),
+        **knowledge_effects(knowledge),
     }
     return Runtime(
         stores=stores,
         effect_handlers=handlers,
-        workflow_registry=HostedWorkflows(host),
+        workflow_registry=hosted,
         config=RuntimeConfig(provider=config.provider, model=config.model),
+        in_doubt={EffectType.READ_FILE: "retry", EffectType.WRITE_FILE: "retry"},  # a second time changes nothing
         clock=clock,
+        max_inline_bytes=config.max_inline_bytes,
     )
 
 
@@ -151,20 +206,6 @@ def as_tool_box(tools: ToolBox | Mapping[str, Callable[..., Any]] | None) -> Too
     return tools
 
 
-class HostedWorkflows(WorkflowRegistry):
-    """The workflows of a host, as the kernel looks for them when it starts a child run."""
-
-    def __init__(self, host: WorkflowHost) -> None:
-        super().__init__()
-        self._host = host
-
-    def get(self, workflow_id: str) -> WorkflowSpec | None:
-        try:
-            return self._host.workflow(workflow_id)
-        except KeyError:
-            return None
-
-
 def _elsewhere(config: GatewayConfig) -> RunnerElsewhere:
     return RunnerElsewhere(_runner_lock(config))
 
@@ -173,13 +214,14 @@ def _runner_lock(config: GatewayConfig) -> RunnerLock:
     return RunnerLock(Path(config.data_dir) / LOCK_FILE)
 
 
-def _build_runner(config: GatewayConfig, stores: Stores, runtime: Runtime, host: WorkflowHost, clock: Clock) -> Runner:
+def _build_runner(config: GatewayConfig, stores: Stores, runtime: Runtime, started: StartedFlows) -> Runner:
     lock = None if config.store_backend == "memory" else _runner_lock(config)
     return Runner(
         stores=stores,
         runtime=runtime,
-        find_workflow=host.workflow,
-        clock=clock,
+        find_workflow=started.served,
+        registry_of=started.registry,
+        clock=runtime.clock,
         lock=lock,
         advance_workers=config.advance_workers,
         effect_workers=config.effect_workers,

@@ -8,6 +8,7 @@ documentation are made from the rows.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 from .errors import Invalid
 
 PREFIX = "ABSTRACTGATEWAY_"
+_MOUNT_NAME = re.compile(r"\A[A-Za-z0-9_-]{1,32}\Z")
+_LEAST_INLINE_BYTES = 1000  # so that what the gateway itself keeps in a run stays there
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -29,6 +32,7 @@ class GatewayConfig:
 
     data_dir: str | Path = "./runtime"
     flows_dir: str | Path = "./flows"
+    workflow_source: str = "bundle"
     store_backend: str = "file"
     db_path: str | Path | None = None
     durability: str = "full"
@@ -36,6 +40,7 @@ class GatewayConfig:
     advance_workers: int = 2
     effect_workers: int = 32
     step_batch: int = 256
+    max_inline_bytes: int = 262_144
     provider: str | None = None
     model: str | None = None
     security: bool = True
@@ -49,12 +54,17 @@ class GatewayConfig:
     max_bundle_bytes: int = 78_643_200
     max_sse: int = 10_000
     http_threads: int = 8
+    max_subflow_depth: int = 500
+    workspace_dir: str | Path | None = None
+    workspace_mounts: tuple[tuple[str, str], ...] = ()
+    client_workspace_scope: bool = False
     code_timeout_s: float = 5.0
     code_memory_mb: int = 256
     code_workers: int = 2
     code_unsandboxed: bool = False
 
     def __post_init__(self) -> None:
+        _check_choice("workflow_source", self.workflow_source, ("bundle", "visualflow"))
         _check_choice("store_backend", self.store_backend, ("file", "sqlite", "memory"))
         _check_choice("durability", self.durability, ("full", "relaxed"))
         if self.store_backend == "sqlite":
@@ -113,6 +123,19 @@ def parse_list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
 
 
+def parse_mounts(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the names and absolute directories of lines `name=/directory`; blank lines and comments do not count."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(_mount(line) for line in lines if line and not line.startswith("#"))
+
+
+def _mount(line: str) -> tuple[str, str]:
+    name, equals, directory = (part.strip() for part in line.partition("="))
+    if not equals or not _MOUNT_NAME.match(name) or not Path(directory).is_absolute():
+        raise ValueError(f"{line!r} is not name=/directory, with a name of up to 32 letters, digits, '_' and '-'")
+    return name, directory
+
+
 def _at_least(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         number = int(text)
@@ -121,6 +144,13 @@ def _at_least(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def _inline_bytes(text: str) -> int:
+    number = int(text)
+    if 0 < number < _LEAST_INLINE_BYTES:
+        raise ValueError(f"use 0, or a whole number from {_LEAST_INLINE_BYTES}")
+    return number
 
 
 def _seconds(text: str) -> float:
@@ -183,7 +213,13 @@ SETTINGS: tuple[Setting, ...] = (
         "flows_dir",
         _env("FLOWS_DIR", "ABSTRACTFRAMEWORK_WORKFLOWS_DIR", "ABSTRACTFLOW_FLOWS_DIR"),
         str,
-        "A directory of `*.flow` bundles, or one bundle file.",
+        "A directory of `*.flow` bundles, or one bundle file; with `visualflow`, a directory of `*.json` flows.",
+    ),
+    Setting(
+        "workflow_source",
+        _env("WORKFLOW_SOURCE"),
+        _lower,
+        "`bundle`, or `visualflow` to serve each flow that the visual editor saved under its own id.",
     ),
     Setting(
         "store_backend", _env("STORE_BACKEND"), _lower, "`file`, `sqlite`, or `memory` (nothing survives the process)."
@@ -205,6 +241,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "step_batch", _legacy("TICK_MAX_STEPS"), _at_least(1), "After how many steps a busy run shows its progress."
+    ),
+    Setting(
+        "max_inline_bytes",
+        _env("MAX_INLINE_BYTES", "ABSTRACTRUNTIME_MAX_INLINE_BYTES"),
+        _inline_bytes,
+        "Values whose JSON has more bytes leave ledgers and ended runs for artifacts; 0 keeps all of them inline.",
     ),
     Setting(
         "provider", _env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."
@@ -250,6 +292,31 @@ SETTINGS: tuple[Setting, ...] = (
         _env("HTTP_THREADS"),
         _at_least(1),
         "How many requests are worked on at once; streams take no thread.",
+    ),
+    Setting(
+        "max_subflow_depth",
+        _env("MAX_SUBFLOW_DEPTH"),
+        _at_least(1),
+        "How deep runs may be nested; a run that would start a child below that fails and says so.",
+    ),
+    Setting(
+        "workspace_dir",
+        _env("WORKSPACE_DIR"),
+        str,
+        "A directory in which runs may be given a workspace; without it and mounts, only `workspaces` in the data "
+        "directory is used.",
+    ),
+    Setting(
+        "workspace_mounts",
+        _env("WORKSPACE_MOUNTS"),
+        parse_mounts,
+        "More such directories, a line `name=/directory` each; lines that begin with `#` are comments.",
+    ),
+    Setting(
+        "client_workspace_scope",
+        _env("ALLOW_CLIENT_WORKSPACE_SCOPE", "ABSTRACTGATEWAY_TRUST_CLIENT_WORKSPACE_SCOPE"),
+        parse_bool,
+        "1 lets clients and flows choose any directory as a workspace; only where you trust all of them.",
     ),
     Setting("code_timeout_s", _env("CODE_TIMEOUT_S"), _seconds, "How many seconds one call of a code node may take."),
     Setting(

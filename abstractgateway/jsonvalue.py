@@ -18,18 +18,26 @@ MAX_DEPTH = 200
 Encode = Callable[[Any], str]
 
 
-def _encoder(*, sort_keys: bool) -> Encode:
-    """Return an encoder that is set up once; `json.dumps` sets one up for every call, which takes half its time."""
-    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
+def _encoder(*, sort_keys: bool, is_strict: bool = True) -> Encode:
+    """Return an encoder that is set up once; `json.dumps` sets one up for every call, which takes half its time.
+
+    One that is not strict writes ASCII only, and numbers that JSON lacks.
+    """
+    encoder = json.JSONEncoder(
+        ensure_ascii=not is_strict, allow_nan=not is_strict, separators=(",", ":"), sort_keys=sort_keys
+    )
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return encoder.encode
-    chunks = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", sort_keys, False, False)
+    quote = json.encoder.encode_basestring if is_strict else json.encoder.encode_basestring_ascii
+    chunks = make(None, encoder.default, quote, None, ":", ",", sort_keys, False, not is_strict)
     return lambda value: "".join(chunks(value, 0))
 
 
 _COMPACT = _encoder(sort_keys=False)
 _CANONICAL = _encoder(sort_keys=True)
+ascii_text = _encoder(sort_keys=True, is_strict=False)
+"""The text that AbstractRuntime makes its idempotency keys of: ASCII, keys sorted. Raises what `json.dumps` raises."""
 
 
 def dumps(value: Any, *, field: str = "value") -> bytes:
@@ -40,6 +48,16 @@ def dumps(value: Any, *, field: str = "value") -> bytes:
 def dumps_canonical(value: Any, *, field: str = "value") -> bytes:
     """Return the one JSON text of a value that hashes are made of: compact, keys sorted, UTF-8."""
     return _encode(_CANONICAL, value, field)
+
+
+def canonical_text(value: Any, *, field: str = "value") -> str:
+    """Like `dumps_canonical`, as text that may hold lone surrogates."""
+    return _text(_CANONICAL, value, field)
+
+
+def compact_text(value: Any, *, field: str = "value") -> str:
+    """Like `dumps`, as text that may hold lone surrogates."""
+    return _text(_COMPACT, value, field)
 
 
 def loads(text: bytes | str, *, field: str = "body") -> Any:
@@ -77,13 +95,26 @@ def _inside(item: Any, field: str) -> Iterable[Any]:
     return item if isinstance(item, (list, tuple)) else ()
 
 
+def _text(encode: Encode, value: Any, field: str) -> str:
+    if value is None:
+        return "null"
+    try:
+        return encode(value)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise _refusal(error, field) from error
+
+
 def _encode(encode: Encode, value: Any, field: str) -> bytes:
     try:
         return encode(value).encode()
-    except RecursionError as error:
-        raise Invalid(field, "is nested too deeply or contains itself") from error
-    except (TypeError, ValueError) as error:
-        raise Invalid(field, f"cannot be written as JSON: {error}") from error
+    except (RecursionError, TypeError, ValueError) as error:
+        raise _refusal(error, field) from error
+
+
+def _refusal(error: Exception, field: str) -> Invalid:
+    if isinstance(error, RecursionError):
+        return Invalid(field, "is nested too deeply or contains itself")
+    return Invalid(field, f"cannot be written as JSON: {error}")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -6,6 +6,8 @@ from .base import WorkflowHost as WorkflowHost
 from .bundle_host import BundleHost as BundleHost
 from .flow_set import FlowSet as FlowSet
 from .several import Hosts as Hosts
+from .started_flows import HostedWorkflows as HostedWorkflows
+from .started_flows import StartedFlows as StartedFlows
 from .visualflow_host import VisualflowHost as VisualflowHost
 
-__all__ = ["BundleHost", "FlowSet", "Hosts", "VisualflowHost", "WorkflowHost"]
+__all__ = ["BundleHost", "FlowSet", "HostedWorkflows", "Hosts", "StartedFlows", "VisualflowHost", "WorkflowHost"]

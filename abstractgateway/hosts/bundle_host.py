@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..bundles.catalogue import (
     Bundle,
     LoadError,
     bundle_files,
-    file_stamp,
     index_bundles,
     latest_version,
     load_bundle,
@@ -25,6 +23,7 @@ from ..runtime.models import WorkflowSpec
 from ..visualflow.sandbox import CodeRunner
 from .base import some_of, unknown_workflow
 from .drawing import model_defaults, node_index, start_inputs
+from .watched import Watched
 
 _NOT_DEPRECATED: JsonObject = {"deprecated": False, "deprecated_at": None, "deprecated_reason": None}
 
@@ -43,11 +42,9 @@ class _Loaded:
 class _Index:
     """All bundles at one moment; a new one replaces it as a whole."""
 
-    stamps: Mapping[Path, tuple[object, ...]] = field(default_factory=dict)
-    items: Mapping[Path, _Loaded | LoadError] = field(default_factory=dict)
-    bundles: Mapping[str, Mapping[str, _Loaded]] = field(default_factory=dict)
-    workflows: Mapping[str, _Loaded] = field(default_factory=dict)
-    load_errors: tuple[LoadError, ...] = ()
+    bundles: Mapping[str, Mapping[str, _Loaded]]
+    workflows: Mapping[str, _Loaded]
+    load_errors: tuple[LoadError, ...]
 
 
 class BundleHost:
@@ -59,19 +56,17 @@ class BundleHost:
 
     def __init__(self, flows_dir: str | Path, *, code_runner: CodeRunner | None = None) -> None:
         self.flows_dir = Path(flows_dir)
-        self._code_runner = code_runner
-        self._refreshing = threading.Lock()
-        self._index = _Index()
-        self.refresh()
+        self._watched = Watched(
+            lambda: bundle_files(self.flows_dir), lambda path: _load(path, code_runner), _build_index
+        )
+
+    @property
+    def _index(self) -> _Index:
+        return self._watched.index
 
     def refresh(self) -> bool:
         """Read the directory again if anything in it changed; say whether it did. Unchanged bundles are kept."""
-        with self._refreshing:
-            stamps = {path: file_stamp(path) for path in bundle_files(self.flows_dir)}
-            if stamps == self._index.stamps:
-                return False
-            self._index = _build_index(stamps, self._index, self._code_runner)
-            return True
+        return self._watched.refresh()
 
     def workflow(self, workflow_id: str) -> WorkflowSpec:
         """Return the workflow of an id, looking into the directory again when it is not known."""
@@ -237,11 +232,7 @@ def _entrypoint(bundle: Bundle) -> str:
     raise Invalid("", f"Bundle {bundle.ref!r} has {len(entrypoints)} entrypoints; specify flow_id ({names})")
 
 
-def _build_index(stamps: Mapping[Path, tuple[object, ...]], before: _Index, code_runner: CodeRunner | None) -> _Index:
-    items = {
-        path: before.items[path] if before.stamps.get(path) == stamp else _load(path, code_runner)
-        for path, stamp in stamps.items()
-    }
+def _build_index(items: Mapping[Path, _Loaded | LoadError]) -> _Index:
     usable = {item.bundle.file: item for item in items.values() if isinstance(item, _Loaded)}
     named, doubles = index_bundles(item.bundle for item in usable.values())
     bundles = {name: {ver: usable[bundle.file] for ver, bundle in versions.items()} for name, versions in named.items()}
@@ -252,7 +243,7 @@ def _build_index(stamps: Mapping[Path, tuple[object, ...]], before: _Index, code
         for loaded in versions.values()
         for workflow_id in loaded.workflows
     }
-    return _Index(stamps, items, bundles, workflows, tuple(sorted([*errors, *doubles], key=lambda item: item.file)))
+    return _Index(bundles, workflows, tuple(sorted([*errors, *doubles], key=lambda item: item.file)))
 
 
 def _load(path: Path, code_runner: CodeRunner | None) -> _Loaded | LoadError:

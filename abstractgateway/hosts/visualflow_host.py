@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundles.catalogue import LoadError, file_stamp
+from ..bundles.catalogue import LoadError
 from ..errors import Invalid, NotFound
 from ..jsonvalue import JsonObject, loads
 from ..runtime.models import WorkflowSpec
 from ..visualflow.sandbox import CodeRunner
 from .base import unknown_workflow
 from .flow_set import FlowSet
+from .watched import Watched
 
 _Item = tuple[str, FlowSet] | LoadError
 
@@ -23,11 +23,9 @@ _Item = tuple[str, FlowSet] | LoadError
 class _Index:
     """All flows at one moment; a new one replaces it as a whole."""
 
-    stamps: Mapping[Path, tuple[object, ...]] = field(default_factory=dict)
-    items: Mapping[Path, _Item] = field(default_factory=dict)
-    flows: Mapping[str, FlowSet] = field(default_factory=dict)
-    workflows: Mapping[str, FlowSet] = field(default_factory=dict)
-    load_errors: tuple[LoadError, ...] = ()
+    flows: Mapping[str, FlowSet]
+    workflows: Mapping[str, FlowSet]
+    load_errors: tuple[LoadError, ...]
 
 
 class VisualflowHost:
@@ -39,24 +37,17 @@ class VisualflowHost:
 
     def __init__(self, flows_dir: str | Path, *, code_runner: CodeRunner | None = None) -> None:
         self.flows_dir = Path(flows_dir)
-        self._code_runner = code_runner
-        self._refreshing = threading.Lock()
-        self._index = _Index()
-        self.refresh()
+        self._watched = Watched(
+            lambda: sorted(self.flows_dir.glob("*.json")), lambda path: _load(path, code_runner), _build_index
+        )
+
+    @property
+    def _index(self) -> _Index:
+        return self._watched.index
 
     def refresh(self) -> bool:
         """Read the directory again if anything in it changed; say whether it did. Unchanged flows are kept."""
-        with self._refreshing:
-            stamps = {path: file_stamp(path) for path in sorted(self.flows_dir.glob("*.json"))}
-            before = self._index
-            if stamps == before.stamps:
-                return False
-            items = {
-                path: before.items[path] if before.stamps.get(path) == stamp else _load(path, self._code_runner)
-                for path, stamp in stamps.items()
-            }
-            self._index = _build_index(stamps, items)
-            return True
+        return self._watched.refresh()
 
     def list_flows(self) -> JsonObject:
         """Return `{"items": [{flow_id, name, description, interfaces}], "load_errors": […]}`, by flow id."""
@@ -140,7 +131,7 @@ def _id_of(document: Any, path: Path) -> str:
     return str(value).strip() or path.stem if isinstance(value, (str, int)) else path.stem
 
 
-def _build_index(stamps: Mapping[Path, tuple[object, ...]], items: Mapping[Path, _Item]) -> _Index:
+def _build_index(items: Mapping[Path, _Item]) -> _Index:
     flows: dict[str, FlowSet] = {}
     errors: list[LoadError] = []
     for path, item in items.items():
@@ -151,4 +142,4 @@ def _build_index(stamps: Mapping[Path, tuple[object, ...]], items: Mapping[Path,
         else:
             flows[item[0]] = item[1]
     workflows = {workflow_id: flow for flow in flows.values() for workflow_id in flow.workflow_ids}
-    return _Index(stamps, items, flows, workflows, tuple(errors))
+    return _Index(flows, workflows, tuple(errors))

@@ -37,12 +37,18 @@ class CommandApplier:
     """
 
     def __init__(
-        self, stores: Stores, clock: Clock, *, quietly: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        stores: Stores,
+        clock: Clock,
+        *,
+        quietly: Callable[[], AbstractContextManager[None]] = nullcontext,
+        max_inline_bytes: int | None = None,
     ) -> None:
         self.epoch: int | None = None
         self._stores = stores
         self._clock = clock
         self._quietly = quietly
+        self._max_inline_bytes = max_inline_bytes
 
     def apply(self, command: CommandRecord) -> CommandOutcome:
         """Apply one command durably and return its outcome.
@@ -80,6 +86,7 @@ class CommandApplier:
                 self._clock,
                 change,
                 epoch=self.epoch,
+                max_inline_bytes=self._max_inline_bytes,
                 to_commit=lambda draft, _: draft.to_commit(applied),
                 on_stale=on_stale,
             )

@@ -17,14 +17,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 
 from ..errors import GatewayError, Invalid, LeaseLost, NotFound, StaleWrite
-from ..runtime.commit import Commit, CommitReceipt, StoredRun
+from ..runtime.commit import Commit, CommitReceipt, RunWrite, StoredRun
 from ..runtime.execution import Execution, PendingEffect
 from ..runtime.lifecycle import is_waiting_for_time
 from ..runtime.models import EffectOutcome, RunState, RunStatus, WorkflowSpec
-from ..runtime.registry import kernel_workflow
+from ..runtime.registry import WorkflowRegistry, kernel_workflow
 from ..runtime.runtime import Runtime
 from ..stores.base import Done, RunRow, Stores, instant_or_none
 from .pool import Pool
@@ -39,11 +40,15 @@ _ALWAYS_NEWS = sys.maxsize
 
 @dataclass(eq=False)
 class Work:
-    """A run to go on with: from what is stored, or from an execution in memory; with an outcome to take in, or none."""
+    """A run to go on with: from what is stored, or from an execution in memory; with an outcome to take in, or none.
+
+    `born` is what was stored when the run was made; where somebody has changed it since, the commit is refused.
+    """
 
     run_id: str
     execution: Execution | None = None
     settling: tuple[PendingEffect, EffectOutcome] | None = None
+    born: RunWrite | None = None
 
 
 @dataclass
@@ -57,8 +62,9 @@ class _PutAside:
 class Driver:
     """The runs that can go on now, and how they do.
 
-    `commit` is how commits are submitted, `on_trouble` what becomes of work that failed unexpectedly (it is to come
-    back through `retry`), `on_lease_lost` is called when another runner owns the runs now, `on_not_due` when a run is
+    `find_workflow` finds a workflow by its id alone; `registry_of`, if given, returns where a run looks for its own
+    workflow and those of its children. `commit` is how commits are submitted, `on_trouble` what becomes of work that
+    failed unexpectedly (it is to come back through `retry`), `on_lease_lost` is called when another runner owns the runs now, `on_not_due` when a run is
     to be offered again at a time (seconds since the epoch), and `on_put_aside` when one has to be unblocked later.
     """
 
@@ -75,10 +81,12 @@ class Driver:
         on_lease_lost: Callable[[LeaseLost], None],
         on_not_due: Callable[[float, str], object],
         on_put_aside: Callable[[], None],
+        registry_of: Callable[[RunState], WorkflowRegistry] | None = None,
     ) -> None:
         self._stores = stores
         self._runtime = runtime
         self._find_hosted = find_workflow
+        self._registry_of = registry_of
         self._effects = effects
         self._commit = commit
         self._step_batch = step_batch
@@ -96,7 +104,7 @@ class Driver:
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
 
-    def offer(self, run_id: str, revision: int = _ALWAYS_NEWS) -> None:
+    def offer(self, run_id: str, revision: int = _ALWAYS_NEWS, born: RunWrite | None = None) -> None:
         """Say that a run may be able to go on; a run that is being driven is looked at again afterwards."""
         with self._lock:
             if run_id in self._owned:
@@ -105,14 +113,14 @@ class Driver:
             if self._is_draining:
                 return
             self._owned[run_id] = 0
-        self._queue.put(Work(run_id))
+        self._queue.put(Work(run_id, born=born))
 
-    def hear(self, row: RunRow) -> None:
-        """Take note of a run that the store says has changed."""
+    def hear(self, row: RunRow, born: RunWrite | None = None) -> None:
+        """Take note of a run that the store says has changed; one that was just made need not be read."""
         if row.actor_id != ACTOR:
             return
         if row.status is RunStatus.RUNNING:
-            self.offer(row.run_id, row.revision)
+            self.offer(row.run_id, row.revision, born)
         elif self._aside:
             self._take_back(row)
 
@@ -222,19 +230,30 @@ class Driver:
 
     def _open(self, work: Work) -> Execution | None:
         """Return an execution of the run as it is stored; None when the work is over, or cannot be done now."""
-        stored = self._stores.runs.open(work.run_id)
+        born, work.born = work.born, None
+        stored = born.to_stored() if born is not None else self._stores.runs.open(work.run_id)
         if stored is None or not (work.settling or _may_go_on(stored)):
             self._release(work.run_id, None)
             return None
         workflow_id = stored.state.workflow_id
         try:
-            workflow = self._find_workflow(workflow_id)
+            return self._execution_of(stored)
         except NotFound as error:
             if not stored.state.status.is_terminal:
                 self._put_aside(work, workflow_id, str(error))
                 return None
-            workflow = WorkflowSpec(workflow_id, "", {})  # a run that has ended takes no step any more
-        return self._runtime.execution_of(workflow, stored)
+        ended = WorkflowSpec(workflow_id, "", {})  # a run that has ended takes no step any more
+        return self._runtime.execution_of(ended, stored)
+
+    def _execution_of(self, stored: StoredRun) -> Execution:
+        workflow_id, runtime = stored.state.workflow_id, self._runtime
+        if self._registry_of is None:
+            return runtime.execution_of(self._find_workflow(workflow_id), stored)
+        registry = self._registry_of(stored.state)
+        if registry is not runtime.workflow_registry:
+            runtime = copy(runtime)  # the same kernel, which finds the children of this run elsewhere
+            runtime.set_workflow_registry(registry)
+        return runtime.execution_of(registry.get_or_raise(workflow_id), stored)
 
     def _committed(self, work: Work, receipt: CommitReceipt | None, error: Exception | None) -> None:
         """Go on after a commit; called by the store's writer, so it only hands things over."""

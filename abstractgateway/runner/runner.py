@@ -13,7 +13,8 @@ from collections.abc import Callable
 from ..clock import Clock
 from ..errors import GatewayError, LeaseLost
 from ..runtime.commit import Commit
-from ..runtime.models import RunStatus, WaitReason, WorkflowSpec
+from ..runtime.models import RunState, RunStatus, WaitReason, WorkflowSpec
+from ..runtime.registry import WorkflowRegistry
 from ..runtime.runtime import Runtime
 from ..stores.base import Changes, Done, RunQuery, RunRow, Stores
 from .commands import CommandApplier
@@ -37,7 +38,8 @@ CLOCK_LOOK_S = 5.0
 class Runner:
     """Drives the runs of a store that belong to the gateway.
 
-    It is started once and stopped once. With `inline` there is no thread: `run_until_idle` does the work.
+    `registry_of` returns where a run looks for its workflow and those of its children; without it they are what
+    `find_workflow` finds. A runner is started once and stopped once. With `inline` there is no thread: `run_until_idle` does the work.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Runner:
         effect_workers: int = 32,
         step_batch: int = 256,
         inline: bool = False,
+        registry_of: Callable[[RunState], WorkflowRegistry] | None = None,
     ) -> None:
         self._stores = stores
         self._runtime = runtime
@@ -73,8 +76,11 @@ class Runner:
             on_lease_lost=self._lose,
             on_not_due=self._add_timer,
             on_put_aside=self._wake.set,
+            registry_of=registry_of,
         )
-        self._applier = CommandApplier(stores, clock, quietly=self._driver.quieted)
+        self._applier = CommandApplier(
+            stores, clock, quietly=self._driver.quieted, max_inline_bytes=runtime.max_inline_bytes
+        )
         self._loop_thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._has_commands = True
@@ -159,7 +165,7 @@ class Runner:
     def _hear(self, changes: Changes) -> None:
         """Take note of what became durable; called by the store's writer."""
         for row in changes.runs:
-            self._driver.hear(row)
+            self._driver.hear(row, changes.born.get(row.run_id))
             self._note_timer(row)
         if changes.has_commands:
             self._has_commands = True

@@ -10,45 +10,43 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from json.encoder import encode_basestring
+from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 from ..errors import Invalid
-from ..jsonvalue import JsonObject, dumps_canonical
+from ..jsonvalue import JsonObject, canonical_text, dumps_canonical
 from .models import StepRecord, StepStatus
 
 
-def encode_record(record: StepRecord) -> tuple[bytes, str]:
-    """Return a record's stored bytes and its hash, having set `record_hash`. Raises `Invalid` for values JSON lacks."""
-    attempt, status = int(record.attempt), StepStatus(record.status).value
+def encode_record(record: StepRecord, *, effect: str | None = None) -> tuple[bytes, str]:
+    """Return a record's stored bytes and its hash, having set `record_hash`. Raises `Invalid` for values JSON lacks.
+
+    `effect` is the canonical JSON of the record's effect, for a caller that has it already.
+    """
+    if effect is None:
+        effect = canonical_text(record.effect, field="record")
+    result = canonical_text(record.result, field="record")
     before = (
-        f'{{"actor_id":{_text(record.actor_id)},"attempt":{attempt},"effect":{_value(record.effect)},'
+        f'{{"actor_id":{_text(record.actor_id)},"attempt":{int(record.attempt)},"effect":{effect},'
         f'"ended_at":{_text(record.ended_at)},"error":{_text(record.error)},'
-        f'"idempotency_key":{_text(record.idempotency_key)},"node_id":{_text(record.node_id)},'
+        f'"idempotency_key":{_text(record.idempotency_key)},"node_id":{_quoted(record.node_id)},'
         f'"prev_hash":{_text(record.prev_hash)},'
     )
-    middle = (
-        f'"result":{_value(record.result)},"run_id":{_text(record.run_id)},"session_id":{_text(record.session_id)},'
+    middle = f'"result":{result},"run_id":{_quoted(record.run_id)},"session_id":{_text(record.session_id)},'
+    status = record.status if isinstance(record.status, StepStatus) else StepStatus(record.status)
+    after = (
+        f'"started_at":{_quoted(record.started_at)},"status":{_quoted(status)},"step_id":{_quoted(record.step_id)}}}'
     )
-    after = f'"started_at":{_text(record.started_at)},"status":"{status}","step_id":{_text(record.step_id)}}}'
-    digest = hashlib.sha256(_encoded(before + middle + after)).hexdigest()
+    try:
+        digest = hashlib.sha256(f"{before}{middle}{after}".encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise Invalid("record", f"cannot be written as JSON: {error}") from error
     record.record_hash = digest
-    return _encoded(f'{before}"record_hash":"{digest}",{middle}"signature":null,{after}'), digest
+    return f'{before}"record_hash":"{digest}",{middle}"signature":null,{after}'.encode(), digest
 
 
 def _text(value: str | None) -> str:
-    return "null" if value is None else encode_basestring(value)
-
-
-def _value(value: Any) -> str:
-    return "null" if value is None else dumps_canonical(value, field="record").decode()
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise Invalid("record", f"cannot be written as JSON: {error}") from error
+    return "null" if value is None else _quoted(value)
 
 
 def compute_record_hash(record: Mapping[str, Any]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..jsonvalue import JsonObject
+from ..jsonvalue import JsonObject, loads
 from .models import RunState
 
 ANY_REVISION = -1
@@ -15,18 +15,25 @@ ANY_REVISION = -1
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it: its state, its revision (1 for the first write) and the head of its ledger."""
+    """A run as the store has it: its state, its revision (1 for the first write) and the head of its ledger.
+
+    `body_bytes` is the size of its JSON as it was last written whole, `delta_bytes` that of what was written since; 0
+    where the store does not know.
+    """
 
     state: RunState
     revision: int
     ledger_len: int
     ledger_hash: str | None
+    body_bytes: int = field(default=0, compare=False)
+    delta_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
 class RunWrite:
     """One run's part of a commit; without a `state` it only appends records.
 
+    `body` is the JSON of the whole state, or empty where `delta` says what changed since the write before this one.
     `expected` is the revision the run must have (0: it must not exist; `ANY_REVISION`: whatever it is). `records` are
     appended after the `ledger_len` records that are there; `ledger_hash` is the chain's head after them.
     """
@@ -38,6 +45,12 @@ class RunWrite:
     records: tuple[bytes, ...]
     ledger_len: int
     ledger_hash: str | None
+    delta: bytes = b""
+
+    def to_stored(self) -> StoredRun:
+        """Return the run as it is stored once this write of its state is durable; the state is a copy."""
+        state = RunState.from_dict(loads(self.body, field="run"))
+        return StoredRun(state, self.expected + 1, self.ledger_len + len(self.records), self.ledger_hash)
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,9 @@ class KernelArtifact(Protocol):
     def created_at(self) -> str: ...
 
     @property
+    def run_id(self) -> str | None: ...
+
+    @property
     def tags(self) -> dict[str, str]: ...
 
 
@@ -156,9 +172,18 @@ class KernelArtifacts(Protocol):
     """What the kernel needs of artifacts: they are durable before the commit that refers to them."""
 
     def store(
-        self, content: bytes, *, content_type: str = ..., run_id: str | None = None, tags: dict[str, str] | None = None
+        self,
+        content: bytes,
+        *,
+        content_type: str = ...,
+        run_id: str | None = None,
+        tags: dict[str, str] | None = None,
+        artifact_id: str | None = None,
     ) -> KernelArtifact:
-        """Keep bytes durably; the same bytes of the same run have the same id, so doing it again is harmless."""
+        """Keep bytes durably; the same bytes of the same run have the same id, so doing it again is harmless.
+
+        With an id of the caller's, that one.
+        """
 
     def load(self, artifact_id: str) -> bytes | None:
         """Return the bytes, or None for an unknown id."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 
 from ..clock import Clock, to_iso
 from ..errors import GatewayError, Invalid, Unavailable
@@ -38,8 +39,9 @@ from .models import (
     WaitState,
     WorkflowSpec,
 )
+from .offloading import check_whole
 from .paths import namespace, store_at
-from .policy import DefaultEffectPolicy, EffectPolicy, InDoubt, in_doubt_rules
+from .policy import DefaultEffectPolicy, EffectPolicy, InDoubt, InDoubtRules, Reconciler, time_limit
 from .registry import WorkflowRegistry
 from .traces import note_step
 from .turns import keep_turn
@@ -50,24 +52,36 @@ SLICE_S = 0.05
 INTERRUPTED = "it was interrupted before its outcome was known, and is not performed again"
 
 
+_THEN: Mapping[InDoubt, str] = {"retry": "again", "ask": "ask", "fail": "give_up"}
+"""What comes next for an effect in doubt, by the rule for it."""
+
+
 @dataclass(frozen=True)
 class EffectRules:
-    """How effects are performed: those of the kernel's own, how often the others are tried, and what a crash means."""
+    """How effects are performed: those of the kernel's own, how often the others are tried, and what a crash means.
+
+    `reconcilers` are asked about an effect in doubt before the rule for it applies.
+    """
 
     internal: Mapping[EffectType, InternalEffect] = field(default_factory=lambda: INTERNAL_EFFECTS)
     policy: EffectPolicy = field(default_factory=DefaultEffectPolicy)
-    in_doubt: Mapping[EffectType, InDoubt] = field(default_factory=lambda: in_doubt_rules(None))
+    in_doubt: InDoubtRules = field(default_factory=InDoubtRules.of)
+    reconcilers: Mapping[EffectType, Reconciler] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class PendingEffect:
-    """An effect whose intent is in the ledger and that is to be performed once the commit is durable."""
+class PendingEffect(NamedTuple):
+    """An effect whose intent is in the ledger and that is to be performed once the commit is durable.
+
+    It may take `timeout_s` seconds. One that is in doubt is not performed: its reconciler is asked what became of it.
+    """
 
     effect: Effect
     record: StepRecord
     cursor: int
     next_node: str | None
     started: float
+    timeout_s: float | None = None
+    is_in_doubt: bool = False
 
 
 class Execution:
@@ -84,6 +98,7 @@ class Execution:
         registry: WorkflowRegistry | None = None,
         epoch: int | None = None,
         draft: Draft | None = None,
+        max_inline_bytes: int | None = None,
     ) -> None:
         self.workflow = workflow
         self.pending: PendingEffect | None = None
@@ -91,8 +106,9 @@ class Execution:
         self._clock = clock
         self._registry = registry
         self._rules = rules or EffectRules()
-        self._draft = draft if draft is not None else Draft(stores, clock, epoch=epoch)
-        self._run = self._draft.adopt(OpenRun(stored))
+        self._draft = draft or Draft(stores, clock, epoch=epoch, max_inline_bytes=max_inline_bytes)
+        self._run = self._draft.adopt(OpenRun(stored, self._draft.offloading))
+        check_whole(self._run.state)
 
     @property
     def state(self) -> RunState:
@@ -117,6 +133,7 @@ class Execution:
     def advance(self, max_steps: int) -> int:
         """Take up to `max_steps` steps in memory, or as many as a moment allows, and return how many were taken."""
         if max_steps > 0 and self.pending is None and lifecycle.is_due(self.state, self._draft):
+            self._draft.begin_instant()
             lifecycle.fire_timer(self._draft, self._run)
         until = self._clock.monotonic() + SLICE_S
         taken = 0
@@ -140,23 +157,37 @@ class Execution:
         self._draft.settle_commit(keep=self.state.run_id)
 
     def settle(self, pending: PendingEffect, outcome: EffectOutcome) -> None:
-        """Take in what performing the pending effect led to.
+        """Take in what performing the pending effect led to, or what its reconciler says.
 
         When the run has ended meanwhile, or another owner has taken the effect over, the outcome is recorded as
         discarded and changes nothing else.
         """
         self.pending = None
-        outcome = _storable(outcome)
+        self._draft.begin_instant()
         found = journal.recall(self.state.vars)
-        if found is None or found.then is not None or found.cursor != pending.cursor:
-            late = records.discarded(self._run, pending.record, outcome, now=self._draft.now_iso())
-            self._run.append(late)
+        if not pending.is_in_doubt or outcome.status is not StepStatus.STARTED:
+            outcome = _storable(outcome)
+        is_wanted = found is not None and found.then is None and found.cursor == pending.cursor
+        if pending.is_in_doubt and not (is_wanted and self._is_cleared_up(pending, outcome)):
+            return
+        if not is_wanted:
+            self._run.append(records.discarded(self._run, pending.record, outcome, now=self._draft.now_iso()))
             return
         journal.forget(self.state.vars)
         if lifecycle.is_pause_wait(self.state.waiting):
             self._settle_paused(pending, outcome)
             return
         self._finish(pending, outcome)
+
+    def _is_cleared_up(self, pending: PendingEffect, outcome: EffectOutcome) -> bool:
+        """Record what a reconciler says; where it could not tell, the rule for effects in doubt comes next."""
+        now = self._draft.now_iso()
+        self._run.append(records.reconciled(self._run, pending.record, outcome, cursor=pending.cursor, now=now))
+        if outcome.status is not StepStatus.STARTED:
+            return True
+        self._run.touch(now)
+        journal.decide(self.state.vars, _THEN[self._rules.in_doubt.rule_of(pending.effect)])
+        return False
 
     def _settle_paused(self, pending: PendingEffect, outcome: EffectOutcome) -> None:
         """A run that was paused during its effect keeps the outcome, and is paused after the step instead of before."""
@@ -169,7 +200,8 @@ class Execution:
             self.state.waiting, self.state.status = waiting, RunStatus.WAITING
 
     def _step(self) -> None:
-        state = self.state
+        self._draft.begin_instant()
+        state = self._run.state
         own = namespace(state.vars, "_runtime")
         own["steps"] = own.get("steps", 0) + 1
         context = StepContext(self._clock, state.run_id, own["steps"])
@@ -198,12 +230,14 @@ class Execution:
             raise Invalid("plan", "has neither an effect, a next node nor an output")
 
     def _begin(self, plan: StepPlan, effect: Effect) -> None:
-        replay.note_history(self._run)
-        visit = self._count_visit(plan.node_id)
-        base = self._rules.policy.idempotency_key(run=self.state, node_id=plan.node_id, effect=effect)
+        state = self._run.state
+        own = namespace(state.vars, "_runtime")
+        replay.note_history(self._run, own)
+        visit = journal.count_visit(own, plan.node_id)
+        base = self._rules.policy.idempotency_key(run=state, node_id=plan.node_id, effect=effect)
         key = key_of_visit(base, visit)
         effect = with_call_ids(effect, key)
-        if replay.SLOT in namespace(self.state.vars, "_runtime") and self._find_again(plan, effect, key):
+        if replay.SLOT in own and self._find_again(plan, effect, key):
             return
         self._attempt(plan.node_id, effect, key, plan.next_node, attempt=1)
 
@@ -211,14 +245,14 @@ class Execution:
         """Take the result of the effect from the ledger, and say whether it is there; nothing is recorded again."""
         if self._history is None:
             last = int(self.state.vars["_runtime"][replay.SLOT])
-            self._history = replay.History(self._draft.stores.ledger, self.state.run_id, last)
+            self._history = replay.History(self._draft.stores.ledger, self._draft.offloading, self.state.run_id, last)
         found = self._history.find(key)
         if found is None:
             return False
         cursor, record = found
         self._run.touch(self._draft.now_iso())
         note_step(self.state.vars, record, len(dumps(record.to_dict(), field="record")), 0.0, is_reused=True)
-        pending = PendingEffect(effect, record, cursor, plan.next_node, started=self._clock.monotonic())
+        pending = PendingEffect(effect, record, cursor, plan.next_node, self._clock.monotonic())
         self._take_result(pending, record.result)
         return True
 
@@ -228,41 +262,51 @@ class Execution:
         self._run.touch(now)
         record = records.started(self._run, node_id, effect, now=now, attempt=attempt, key=key)
         cursor = self._run.next_cursor
-        self._run.append(record)
-        pending = PendingEffect(effect, record, cursor, next_node, started=self._clock.monotonic())
+        self._run.append(record, effect=effect.text)
+        pending = PendingEffect(effect, record, cursor, next_node, self._clock.monotonic())
         perform = self._rules.internal.get(effect.type)
         if perform is None:
-            self.pending = pending
-            journal.remember(self.state.vars, InFlight(cursor, next_node))
+            self._await(pending)
         else:
             self._finish(pending, self._perform_here(perform, pending))
 
-    def _perform_here(self, perform: InternalEffect, pending: PendingEffect) -> EffectOutcome:
-        request = EffectRequest(
-            draft=self._draft,
-            run=self._run,
-            effect=pending.effect,
-            node_id=pending.record.node_id,
-            next_node=pending.next_node,
-            visit=int(self._visits().get(pending.record.node_id, 1)),
-            registry=self._registry,
+    def _await(self, pending: PendingEffect) -> None:
+        limit = time_limit(self._rules.policy, pending.effect)
+        self.pending = pending._replace(timeout_s=limit)
+        found = InFlight(
+            pending.cursor,
+            pending.next_node,
+            effect=pending.effect.type.value,
+            since=pending.record.started_at,
+            timeout_s=limit,
         )
+        journal.remember(self.state.vars, found)
+
+    def _perform_here(self, perform: InternalEffect, pending: PendingEffect) -> EffectOutcome:
+        node_id = pending.record.node_id
         try:
-            return perform(request)
+            return perform(
+                EffectRequest(self._draft, self._run, pending.effect, node_id, pending.next_node, self._registry)
+            )
         except Invalid as error:
             return EffectOutcome.failed(str(error))
 
     def _take_up(self, found: InFlight) -> None:
         """Go on with an effect that has an intent and no outcome: after a failed attempt, or after a crash."""
+        self._draft.begin_instant()
         record = self._record_at(found.cursor)
         if record is None or record.effect is None:
             journal.forget(self.state.vars)
             self._fail_node(Invalid("ledger", f"has no effect at {found.cursor}, where the run has one in flight"))
             return
         effect = _stored_effect(record.effect)
-        then = found.then or self._rules.in_doubt[effect.type]
+        if found.then is None and effect.type in self._rules.reconcilers:
+            limit, started = time_limit(self._rules.policy, effect), self._clock.monotonic()
+            self.pending = PendingEffect(effect, record, found.cursor, found.next_node, started, limit, True)
+            return
+        then = found.then or _THEN[self._rules.in_doubt.rule_of(effect)]
         journal.forget(self.state.vars)
-        if then in ("again", "retry"):
+        if then == "again":
             key, attempt = str(record.idempotency_key), record.attempt + 1
             self._attempt(record.node_id, effect, key, found.next_node, attempt=attempt)
         elif then == "ask":
@@ -273,7 +317,7 @@ class Execution:
 
     def _record_at(self, cursor: int) -> StepRecord | None:
         data = self._run.own_record(cursor) or self._draft.stores.ledger.read_record(self.state.run_id, cursor)
-        return StepRecord.from_dict(data) if data is not None else None
+        return StepRecord.from_dict(self._draft.offloading.rehydrate_record(data)) if data is not None else None
 
     def _ask(self, record: StepRecord, found: InFlight) -> None:
         """Let a person decide about an effect that may or may not have happened."""
@@ -284,7 +328,7 @@ class Execution:
 
     def _finish(self, pending: PendingEffect, outcome: EffectOutcome) -> None:
         record = records.closed(pending.record, outcome, now=self._draft.now_iso())
-        size = self._run.append(record)
+        size = self._run.append(record, effect=pending.effect.text)
         note_step(self.state.vars, record, size, 1000 * (self._clock.monotonic() - pending.started))
         if outcome.status is StepStatus.FAILED:
             self._retry_or_fail(pending, outcome.error)
@@ -306,12 +350,12 @@ class Execution:
             lifecycle.rest(self._draft, self._run, wait)
 
     def _take_result(self, pending: PendingEffect, result: object) -> None:
-        vars = self.state.vars
-        if pending.effect.type is EffectType.LLM_CALL:
+        vars, effect = self._run.state.vars, pending.effect
+        if effect.type is EffectType.LLM_CALL:
             note_usage(vars, result)
-            keep_turn(vars, pending.effect, pending.record.node_id, result)
-        if pending.effect.result_key and result is not None:
-            store_at(vars, pending.effect.result_key, result)
+            keep_turn(vars, effect, pending.record.node_id, result)
+        if effect.result_key and result is not None:
+            store_at(vars, effect.result_key, result)
         next_node = _node_after(pending)
         if next_node:
             lifecycle.move(self._draft, self._run, next_node)
@@ -327,13 +371,16 @@ class Execution:
         self._run.append(records.node_failed(self._run, text, now=self._draft.now_iso()))
         lifecycle.fail(self._draft, self._run, text)
 
-    def _visits(self) -> JsonObject:
-        return namespace(namespace(self.state.vars, "_runtime"), "visits")
 
-    def _count_visit(self, node_id: str) -> int:
-        visits = self._visits()
-        visits[node_id] = visits.get(node_id, 0) + 1
-        return int(visits[node_id])
+def timed_out(pending: PendingEffect) -> EffectOutcome:
+    """Return what becomes of an effect that is not over when its time is: it failed; a reconciler could not tell."""
+    error = f"timed out after the {pending.timeout_s:g} s it may take"
+    return journal.unknown(error) if pending.is_in_doubt else EffectOutcome.failed(error)
+
+
+def discard(draft: Draft, run: OpenRun, record: StepRecord, outcome: EffectOutcome) -> None:
+    """Record the outcome of a started effect that nobody waits for any more; it changes nothing else."""
+    run.append(records.discarded(run, record, _storable(outcome), now=draft.now_iso()))
 
 
 def _node_after(pending: PendingEffect) -> str | None:

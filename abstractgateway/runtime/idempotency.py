@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from ..jsonvalue import JsonObject
+from ..jsonvalue import JsonObject, ascii_text
 from .models import Effect, EffectType
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _MODEL_GIVEN = ("call_id", "id", "runtime_call_id", "model_call_id", "idempotency_key")
 
 
 def compute_idempotency_key(*, run_id: str, node_id: str, effect: Effect, visit: int = 1) -> str:
     """Return the 32 hexadecimal digits that name this performance; `visit` counts from 1."""
-    named: JsonObject = {
-        "run_id": run_id,
-        "node_id": node_id,
-        "effect_type": effect.type.value,
-        "effect_payload": _normalised(effect),
-    }
-    return key_of_visit(_digest(_ENCODER.encode(named)), visit)
+    return key_of_visit(_digest(f'{{"effect_payload":{_payload(effect)},{_rest(run_id, node_id, effect)}'), visit)
 
 
 def key_of_visit(key: str, visit: int) -> str:
@@ -59,9 +53,20 @@ def _with_ids(call: Any, runtime_id: str) -> Any:
     return named
 
 
+def _rest(run_id: str, node_id: str, effect: Effect) -> str:
+    quoted = encode_basestring_ascii
+    return f'"effect_type":{quoted(effect.type)},"node_id":{quoted(node_id)},"run_id":{quoted(run_id)}}}'
+
+
+def _payload(effect: Effect) -> str:
+    """Return the ASCII JSON of the payload; where that is the text the record has, it is not made again."""
+    if effect.type is EffectType.TOOL_CALLS:
+        return ascii_text(_normalised(effect))
+    text = effect.payload_text
+    return text if text.isascii() and "\x7f" not in text else ascii_text(effect.payload)
+
+
 def _normalised(effect: Effect) -> JsonObject:
-    if effect.type is not EffectType.TOOL_CALLS:
-        return effect.payload
     payload = dict(effect.payload)
     if isinstance(payload.get("tool_calls"), list):
         payload["tool_calls"] = [_bare_call(call) for call in payload["tool_calls"]]

@@ -1,40 +1,59 @@
 """What a run remembers of an effect whose outcome it does not have yet (promise G5).
 
-The place is `vars._runtime.in_flight`: `{cursor, next_node}` while the effect is being performed (and after a crash
-in the middle of it), with `then` once it is known what comes next: `again`, `give_up`, or `asked` while a person
-decides.
+The place is `vars._runtime.in_flight`: `{cursor, next_node, effect, since[, timeout_s]}` while the effect is being
+performed (and after a crash in the middle of it), with `then` once it is known what comes next: `again`, `ask`,
+`give_up`, or `asked` while a person decides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..jsonvalue import JsonObject
-from .models import RunState, WaitReason, WaitState
+from .models import EffectOutcome, RunState, StepStatus, WaitReason, WaitState
 from .paths import namespace
 
 SLOT = "in_flight"
-KERNEL_KEYS = (SLOT, "visits", "steps", "history", "node_traces", "control")
+KERNEL_KEYS = (SLOT, "visits", "steps", "history", "node_traces", "control", "offloaded")
 """What the kernel keeps in `vars._runtime` about one run; it means nothing in another."""
 ENDING_KEYS = (SLOT, "visits", "steps", "history")
 """What of it is dropped when the run ends; one that is put back to its start counts from one and finds its results."""
+_OPTIONAL = ("then", "effect", "since", "timeout_s")
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """The cursor of the effect's latest intent, the node that follows it, and what has been decided about it."""
+    """The cursor of the effect's latest intent, the node that follows it, and what has been decided about it.
+
+    `effect` is its type, `since` the time (ISO 8601) of the intent, and `timeout_s` how many seconds it may take.
+    """
 
     cursor: int
     next_node: str | None
     then: str | None = None
+    effect: str | None = None
+    since: str | None = None
+    timeout_s: float | None = None
+
+
+def count_visit(own: JsonObject, node_id: str) -> int:
+    """Count that a node asks for an effect, in the run's `vars._runtime`, and return how often it has by now."""
+    visits = namespace(own, "visits")
+    count: int = visits.get(node_id, 0) + 1
+    visits[node_id] = count
+    return count
+
+
+def visit_of(own: JsonObject, node_id: str) -> int:
+    """Return how often a node has asked for an effect by now, from 1."""
+    return int(namespace(own, "visits").get(node_id, 1))
 
 
 def remember(vars: JsonObject, found: InFlight) -> None:
     """Write down an effect; the commit that follows makes it durable."""
     entry: JsonObject = {"cursor": found.cursor, "next_node": found.next_node}
-    if found.then is not None:
-        entry["then"] = found.then
+    entry |= {name: value for name in _OPTIONAL if (value := getattr(found, name)) is not None}
     namespace(vars, "_runtime")[SLOT] = entry
 
 
@@ -44,7 +63,7 @@ def recall(vars: JsonObject) -> InFlight | None:
     entry = own.get(SLOT) if isinstance(own, dict) else None
     if not isinstance(entry, dict) or not isinstance(entry.get("cursor"), int):
         return None
-    return InFlight(entry["cursor"], entry.get("next_node"), entry.get("then"))
+    return InFlight(entry["cursor"], entry.get("next_node"), *map(entry.get, _OPTIONAL))
 
 
 def forget(vars: JsonObject) -> None:
@@ -56,7 +75,12 @@ def decide(vars: JsonObject, then: str) -> None:
     """Note what comes next for an effect in doubt."""
     found = recall(vars)
     if found is not None:
-        remember(vars, InFlight(found.cursor, found.next_node, then))
+        remember(vars, replace(found, then=then))
+
+
+def unknown(reason: str | None = None) -> EffectOutcome:
+    """Return what is known of an effect that may still be under way: that it was started; and why it is not more."""
+    return EffectOutcome(StepStatus.STARTED, error=reason)
 
 
 def question(state: RunState, effect: Any, node_id: str, cursor: int) -> WaitState:

@@ -14,6 +14,7 @@ from ..jsonvalue import JsonObject, check_json
 from . import journal, mailbox, records
 from .draft import Draft, OpenRun
 from .models import RunState, RunStatus, WaitReason, WaitState
+from .offloading import has_offloaded_vars
 from .paths import namespace, store_at
 from .transitions import next_status
 
@@ -178,11 +179,17 @@ def fire_timer(draft: Draft, run: OpenRun) -> None:
 
 
 def catch_up_with_child(draft: Draft, run: OpenRun) -> None:
-    """Resume a parent whose child ended while the parent could not take the news."""
+    """Resume a parent whose child ended while the parent could not take the news.
+
+    Raises `Conflict` while the child's output cannot be read back: that must not hold up everything behind a command.
+    """
     child_id = awaited_child(run.state)
     child = draft.peek(child_id) if child_id else None
-    if child is not None and child.status.is_terminal:
-        _tell_parent(draft, child, run)
+    if child is None or not child.status.is_terminal:
+        return
+    if has_offloaded_vars(child):
+        raise Conflict(f"the output of child run {child_id!r} is lost: its artifacts are gone or damaged")
+    _tell_parent(draft, child, run)
 
 
 def _catch_up_with_event(draft: Draft, run: OpenRun) -> None:

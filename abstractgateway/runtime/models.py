@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
+from json.encoder import encode_basestring
 from typing import Any
 
 from ..clock import to_iso
 from ..errors import Invalid, NotFound
 from ..ids import new_id
-from ..jsonvalue import JsonObject
+from ..jsonvalue import JsonObject, canonical_text
 
 
 class RunStatus(str, Enum):
@@ -67,6 +68,8 @@ class EffectType(str, Enum):
     VARS_QUERY = "vars_query"
     START_SUBWORKFLOW = "start_subworkflow"
     RUN_CODE = "run_code"
+    READ_FILE = "read_file"
+    WRITE_FILE = "write_file"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,26 @@ class Effect:
 
     def to_dict(self) -> JsonObject:
         return {"type": self.type.value, "payload": self.payload, "result_key": self.result_key}
+
+    @property
+    def payload_text(self) -> str:
+        """The canonical JSON of the payload, made once. Raises `Invalid` for values JSON lacks."""
+        return self._made_once("_payload_text", lambda: canonical_text(self.payload, field="effect.payload"))
+
+    @property
+    def text(self) -> str:
+        """The canonical JSON of the stored form, made once."""
+        return self._made_once("_text", self._encoded)
+
+    def _encoded(self) -> str:
+        key = "null" if self.result_key is None else encode_basestring(self.result_key)
+        return f'{{"payload":{self.payload_text},"result_key":{key},"type":{encode_basestring(self.type)}}}'
+
+    def _made_once(self, name: str, make: Callable[[], str]) -> str:
+        text: str | None = self.__dict__.get(name)
+        if text is None:
+            text = self.__dict__[name] = make()
+        return text
 
 
 @dataclass(frozen=True)

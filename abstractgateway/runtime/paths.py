@@ -6,6 +6,8 @@ from typing import Any
 
 from ..jsonvalue import JsonObject
 
+_CONTAINERS = (dict, list, tuple)
+
 
 def split_path(path: str) -> list[str]:
     """Return the names a path consists of; `~1` and `~0` in a pointer stand for `/` and `~`."""
@@ -42,7 +44,7 @@ def namespace(vars: JsonObject, name: str) -> JsonObject:
 def copied(value: Any) -> Any:
     """Return a JSON value that shares nothing with the given one."""
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
+        return {key: copied(item) if isinstance(item, _CONTAINERS) else item for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [copied(item) for item in value]
+        return [copied(item) if isinstance(item, _CONTAINERS) else item for item in value]
     return value

@@ -78,8 +78,24 @@ def status_event(run: OpenRun, status: RunStatus, *, now: str) -> StepRecord:
     return record
 
 
+def reconciled(run: OpenRun, record: StepRecord, outcome: EffectOutcome, *, cursor: int, now: str) -> StepRecord:
+    """Return the record of what was found out about a started effect in doubt; `cursor` is where its intent is.
+
+    `status` is that of the effect's outcome, which has a record of its own, or `unknown`, and `error` may say why.
+    """
+    is_known = outcome.status is not StepStatus.STARTED
+    asked = {
+        "cursor": cursor,
+        "effect_type": (record.effect or {}).get("type"),
+        "idempotency_key": record.idempotency_key,
+    }
+    effect = {"type": "reconcile", "payload": asked, "result_key": None}
+    found = {"reconciled": is_known, "status": outcome.status.value if is_known else "unknown", "error": outcome.error}
+    return _moment(run, effect, found, now=now)
+
+
 def discarded(run: OpenRun, record: StepRecord, outcome: EffectOutcome, *, now: str) -> StepRecord:
-    """Return the record that an effect's outcome came after its run had ended, and was not used."""
+    """Return the record that an effect's outcome came too late, and was not used."""
     late = closed(record, outcome, now=now)
     late.result = {"discarded": True, "run_status": run.state.status.value, "result": late.result}
     return late

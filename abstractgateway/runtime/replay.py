@@ -7,18 +7,18 @@ run ends. How far its history reaches is kept in `vars._runtime.history`, so tha
 
 from __future__ import annotations
 
+from ..jsonvalue import JsonObject
 from .commit import KernelLedger
 from .draft import OpenRun
 from .models import StepRecord, StepStatus
-from .paths import namespace
+from .offloading import Offloading
 from .records import TERMINAL_KEY, is_discarded
 
 SLOT = "history"
 
 
-def note_history(run: OpenRun) -> None:
-    """Keep how far the ledger of a run reaches that takes its first effect, if it has a history at all."""
-    own = namespace(run.state.vars, "_runtime")
+def note_history(run: OpenRun, own: JsonObject) -> None:
+    """Keep in `vars._runtime` how far the ledger reaches of a run that takes its first effect, if it has a history."""
     if run.ledger_len and "visits" not in own:
         own[SLOT] = run.ledger_len
 
@@ -30,8 +30,9 @@ class History:
     may lack that one, and knows all others.
     """
 
-    def __init__(self, ledger: KernelLedger, run_id: str, last: int) -> None:
+    def __init__(self, ledger: KernelLedger, offloading: Offloading, run_id: str, last: int) -> None:
         self._ledger = ledger
+        self._offloading = offloading
         self._run_id = run_id
         self._cursors: dict[str, int] = {}
         has_ended = False
@@ -47,8 +48,10 @@ class History:
     def find(self, key: str) -> tuple[int, StepRecord] | None:
         """Return the record that has the result of an effect, and its cursor; None when there is none."""
         cursor = self._cursors.get(key)
-        record = self._read(cursor) if cursor is not None else None
-        return (cursor, record) if cursor is not None and record is not None else None
+        data = self._ledger.read_record(self._run_id, cursor) if cursor is not None else None
+        if cursor is None or data is None:
+            return None
+        return cursor, StepRecord.from_dict(self._offloading.rehydrate_record(data))
 
     def _read(self, cursor: int) -> StepRecord | None:
         data = self._ledger.read_record(self._run_id, cursor)

@@ -17,10 +17,11 @@ from .effects import INTERNAL_EFFECTS, ExternalEffect
 from .effects.memory.compact import COMPACT_WORKFLOW_ID
 from .effects.memory.summary import summarise_with
 from .execution import EffectRules, Execution, PendingEffect, printable
-from .journal import without_kernel_keys
+from .journal import unknown, without_kernel_keys
 from .limits import LimitWarning, RuntimeConfig, change_limits, limit_status, limit_warnings
-from .models import EffectOutcome, EffectType, RunState, RunStatus, WorkflowSpec
-from .policy import EffectPolicy, InDoubt, NoRetryPolicy, in_doubt_rules
+from .models import Effect, EffectOutcome, EffectType, RunState, RunStatus, StepStatus, WorkflowSpec
+from .offloading import check_whole
+from .policy import EffectPolicy, InDoubt, InDoubtRules, NoRetryPolicy, Reconciler
 from .registry import WorkflowRegistry, kernel_workflow
 from .traces import trace_of, traces_of
 
@@ -36,10 +37,13 @@ class Runtime:
     `stores` is what `abstractgateway.stores.open_memory_stores()` and its siblings return; `run_store` and
     `ledger_store` may be given instead, as for AbstractRuntime. `effect_handlers` perform the effects that reach
     outside (`llm_call`, `tool_calls`, …), each called `(run, effect, default_next_node)` or, where they take two
-    parameters, `(run, effect)`; one given for an effect of the kernel's own takes its place. `effect_policy` says how
-    often failed effects are tried again, `in_doubt` what becomes of an effect that a crash interrupted: `retry` (model
-    calls), `ask` (everything else) or `fail`. `chat_summarizer` does the summaries of `memory_compact` in place of the
-    model.
+    parameters, `(run, effect)`; one that has a parameter `timeout_s` is told how many seconds it may take, or None.
+    One given for an effect of the kernel's own takes its place. `effect_policy` says how long effects may take and how
+    often failed ones are tried again, `in_doubt` what becomes of an effect that a crash interrupted: `retry` (model
+    calls), `ask` (everything else) or `fail`; `in_doubt_tools` says it for calls of single tools, by name, and
+    `reconcilers` are asked first, by effect type. `chat_summarizer` does the summaries of `memory_compact` in place of
+    the model. Values of more than `max_inline_bytes` leave ledger records and ended runs for artifacts; by default
+    none do.
     """
 
     def __init__(
@@ -52,10 +56,13 @@ class Runtime:
         workflow_registry: WorkflowRegistry | None = None,
         effect_policy: EffectPolicy | None = None,
         in_doubt: Mapping[EffectType, InDoubt] | None = None,
+        in_doubt_tools: Mapping[str, InDoubt] | None = None,
+        reconcilers: Mapping[EffectType, Reconciler] | None = None,
         config: RuntimeConfig | None = None,
         chat_summarizer: object | None = None,
         clock: Clock | None = None,
         epoch: int | None = None,
+        max_inline_bytes: int | None = None,
     ) -> None:
         self.stores = stores if stores is not None else _paired(run_store, ledger_store)
         self.run_store = run_store if run_store is not None else self.stores.runs
@@ -64,12 +71,14 @@ class Runtime:
         self.config = config or RuntimeConfig()
         self.clock = clock or SystemClock()
         self.epoch = epoch
+        self.max_inline_bytes = max_inline_bytes
         self._summarizer = chat_summarizer
-        self._handlers = {type: _three_parameters(handler) for type, handler in (effect_handlers or {}).items()}
+        self._handlers = {type: _four_parameters(handler) for type, handler in (effect_handlers or {}).items()}
         self._rules = EffectRules(
             internal={type: effect for type, effect in INTERNAL_EFFECTS.items() if type not in self._handlers},
             policy=effect_policy or NoRetryPolicy(),
-            in_doubt=in_doubt_rules(in_doubt),
+            in_doubt=InDoubtRules.of(in_doubt, in_doubt_tools),
+            reconcilers=_checked(reconcilers),
         )
         self._driven = driven_of(self.stores)
 
@@ -164,6 +173,7 @@ class Runtime:
             registry=self.workflow_registry,
             epoch=self.epoch,
             draft=draft,
+            max_inline_bytes=self.max_inline_bytes,
         )
 
     def _drive(self, workflow: WorkflowSpec, run_id: str, max_steps: int) -> int:
@@ -204,13 +214,18 @@ class Runtime:
         return True
 
     def perform(self, state: RunState, pending: PendingEffect) -> EffectOutcome:
-        """Perform an effect on the outside world, in this thread; whatever it raises is its failure."""
+        """Perform an effect on the outside world, in this thread; whatever it raises is its failure.
+
+        Of an effect in doubt, find out what became of it; the outcome has the status `started` when nobody can tell.
+        """
+        if pending.is_in_doubt:
+            return self._reconcile(state, pending)
         effect = pending.effect
         handler = self._handler_of(state, effect.type)
         if handler is None:
             return EffectOutcome.failed(f"No effect handler registered for {effect.type.value}")
         try:
-            outcome: object = handler(state, effect, pending.next_node)
+            outcome: object = handler(state, effect, pending.next_node, pending.timeout_s)
         except (Exception, SystemExit) as error:  # a handler may raise anything; it fails the effect, not the process
             return EffectOutcome.failed(f"{type(error).__name__}: {error}")
         if not isinstance(outcome, EffectOutcome):
@@ -218,9 +233,20 @@ class Runtime:
             return EffectOutcome.failed(f"the handler of {effect.type.value} returned {answered}, not an EffectOutcome")
         return outcome
 
+    def _reconcile(self, state: RunState, pending: PendingEffect) -> EffectOutcome:
+        effect, key = pending.effect, str(pending.record.idempotency_key)
+        try:
+            found: object = self._rules.reconcilers[effect.type](state, effect, key)
+        except (Exception, SystemExit) as error:  # it may raise anything; then nobody knows more than before
+            return unknown(printable(f"{type(error).__name__}: {error}"))
+        if isinstance(found, EffectOutcome) and found.status != StepStatus.STARTED:
+            return found
+        answered = type(found).__name__
+        return unknown(None if found is None else f"the reconciler of {effect.type.value} returned {answered}")
+
     def _handler_of(self, state: RunState, type: EffectType) -> ExternalEffect | None:
         if self._summarizer is not None and state.workflow_id == COMPACT_WORKFLOW_ID:
-            return summarise_with(self._summarizer, self.stores.artifacts)
+            return _four_parameters(summarise_with(self._summarizer, self.stores.artifacts))
         return self._handlers.get(type)
 
     def resume(
@@ -263,11 +289,14 @@ class Runtime:
         return self.get_state(run_id)
 
     def get_state(self, run_id: str) -> RunState:
-        """Return a copy of a run's state. Raises `NotFound` for an unknown id."""
-        stored = self.stores.runs.open(run_id)
-        if stored is None:
+        """Return a copy of a run's state, offloaded values included.
+
+        Raises `NotFound` for an unknown id, and `Unavailable` when one of those values cannot be read back.
+        """
+        found = self._draft().peek(run_id)
+        if found is None:
             raise NotFound(f"Unknown run_id: {run_id!r}", code="unknown_run")
-        return stored.state
+        return check_whole(found)
 
     def get_ledger(self, run_id: str) -> list[JsonObject]:
         """Return the records of a run, oldest first; an unknown run has none."""
@@ -298,10 +327,10 @@ class Runtime:
 
     def transact(self, change: Callable[[Draft], Result]) -> Result:
         """Apply a change to a fresh draft and commit it, again when somebody else was faster."""
-        return transact(self.stores, self.clock, change, epoch=self.epoch)
+        return transact(self.stores, self.clock, change, epoch=self.epoch, max_inline_bytes=self.max_inline_bytes)
 
     def _draft(self) -> Draft:
-        return Draft(self.stores, self.clock, epoch=self.epoch)
+        return Draft(self.stores, self.clock, epoch=self.epoch, max_inline_bytes=self.max_inline_bytes)
 
     def _drive_child(self, run_id: str, max_steps: int) -> bool:
         """Advance a child its parent waits for in line; say whether that ended it."""
@@ -319,6 +348,7 @@ def transact(
     change: Callable[[Draft], Result],
     *,
     epoch: int | None = None,
+    max_inline_bytes: int | None = None,
     to_commit: Callable[[Draft, Result], Commit] | None = None,
     on_stale: Callable[[int], None] | None = None,
 ) -> Result:
@@ -328,7 +358,7 @@ def transact(
     `busy` when none was in time.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        draft = Draft(stores, clock, epoch=epoch)
+        draft = Draft(stores, clock, epoch=epoch, max_inline_bytes=max_inline_bytes)
         result = change(draft)
         commit = to_commit(draft, result) if to_commit is not None else draft.to_commit()
         if commit.is_empty:
@@ -354,15 +384,40 @@ def _fail(draft: Draft, run: OpenRun, error: str) -> None:
         lifecycle.fail(draft, run, error)
 
 
-def _three_parameters(handler: ExternalEffect) -> ExternalEffect:
-    """Return a handler that is called with three arguments; one that takes two gets the first two."""
+def _four_parameters(handler: ExternalEffect) -> ExternalEffect:
+    """Return a handler that is called `(run, effect, default_next_node, timeout_s)`, and gives this one what it takes.
+
+    That is two or three arguments, and the last by its name where it has a parameter called so.
+    """
     try:
-        inspect.signature(handler).bind(None, None, None)
-    except TypeError:
-        return lambda run, effect, default_next_node: handler(run, effect)
+        signature = inspect.signature(handler)
     except ValueError:
-        return handler  # a builtin tells no signature
-    return handler
+        return lambda run, effect, node, timeout_s: handler(run, effect, node)  # a builtin tells no signature
+    has_limit = "timeout_s" in signature.parameters
+    takes_node = _takes(signature, 3, {"timeout_s": None} if has_limit else {})
+
+    def perform(run: RunState, effect: Effect, node: str | None, timeout_s: float | None) -> EffectOutcome:
+        arguments = (run, effect, node) if takes_node else (run, effect)
+        return handler(*arguments, timeout_s=timeout_s) if has_limit else handler(*arguments)
+
+    return perform
+
+
+def _takes(signature: inspect.Signature, count: int, named: Mapping[str, object]) -> bool:
+    try:
+        signature.bind(*[None] * count, **named)
+    except TypeError:
+        return False
+    return True
+
+
+def _checked(reconcilers: Mapping[EffectType, Reconciler] | None) -> dict[EffectType, Reconciler]:
+    for type, reconcile in (reconcilers or {}).items():
+        if type not in tuple(EffectType):
+            raise Invalid("reconcilers", f"{type!r} is not a type of effect")
+        if not callable(reconcile):
+            raise Invalid("reconcilers", f"for {type!r} has {reconcile!r}, which cannot be called")
+    return dict(reconcilers or {})
 
 
 def _child_to_drive(state: RunState) -> str | None:

@@ -17,7 +17,7 @@ from .commit import KernelStores
 from .effects import ExternalEffect
 from .effects.events import Event, as_object, build_event_wait_key, deliver
 from .models import EffectType, RunState, RunStatus, WaitReason, WorkflowSpec
-from .policy import EffectPolicy, InDoubt
+from .policy import EffectPolicy, InDoubt, Reconciler
 from .registry import WorkflowRegistry
 from .runtime import Runtime
 
@@ -292,6 +292,8 @@ def create_scheduled_runtime(
     ledger_store: object | None = None,
     effect_policy: EffectPolicy | None = None,
     in_doubt: Mapping[EffectType, InDoubt] | None = None,
+    in_doubt_tools: Mapping[str, InDoubt] | None = None,
+    reconcilers: Mapping[EffectType, Reconciler] | None = None,
     workflows: Iterable[WorkflowSpec] = (),
     effect_handlers: dict[EffectType, ExternalEffect] | None = None,
     poll_interval_s: float = 1.0,
@@ -317,6 +319,8 @@ def create_scheduled_runtime(
         workflow_registry=registry,
         effect_policy=effect_policy,
         in_doubt=in_doubt,
+        in_doubt_tools=in_doubt_tools,
+        reconcilers=reconcilers,
     )
     scheduler = Scheduler(
         runtime=runtime,

@@ -22,12 +22,11 @@ def note_step(vars: JsonObject, record: StepRecord, size: int, duration_ms: floa
     trace = traces.get(record.node_id)
     if not isinstance(trace, dict) or not isinstance(trace.get("steps"), list):
         trace = traces[record.node_id] = {"node_id": record.node_id, "steps": [], "bytes": 0}
-    trace["steps"].append(_entry(record, size, duration_ms, is_reused))
-    trace["bytes"] = trace.get("bytes", 0) + min(size, MAX_BYTES)
-    trace["updated_at"] = record.ended_at
-    while len(trace["steps"]) > MAX_ENTRIES or (trace["bytes"] > MAX_BYTES and len(trace["steps"]) > 1):
-        dropped = trace["steps"].pop(0)
-        trace["bytes"] -= dropped.get("bytes", 0)
+    steps, total = trace["steps"], trace.get("bytes", 0) + min(size, MAX_BYTES)
+    steps.append(_entry(record, size, duration_ms, is_reused))
+    while len(steps) > MAX_ENTRIES or (total > MAX_BYTES and len(steps) > 1):
+        total -= steps.pop(0).get("bytes", 0)
+    trace["bytes"], trace["updated_at"] = total, record.ended_at
 
 
 def traces_of(vars: JsonObject) -> JsonObject:
@@ -48,7 +47,7 @@ def _entry(record: StepRecord, size: int, duration_ms: float, is_reused: bool) -
     entry: JsonObject = {
         "ts": record.ended_at,
         "node_id": record.node_id,
-        "status": StepStatus(record.status).value,
+        "status": record.status.value,
         "idempotency_key": record.idempotency_key,
         "reused_prior_result": is_reused,
         "effect": {"type": (record.effect or {}).get("type")},

@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 from ..errors import Invalid, NotFound
 from ..ids import is_safe_id
 from ..jsonvalue import JsonObject
-from ..stores.base import ArtifactMetadata, Stores
+from ..stores.base import ArtifactMetadata, ArtifactStore, Stores
 
 _LISTED = ("artifact_id", "content_type", "size_bytes", "created_at", "tags")
 _SHOWN = ("artifact_id", "content_type", "size_bytes", "created_at", "blob_id", "run_id", "tags")
 _SESSION_OWNER = "session_memory_"
+
+
+class ArtifactReader(io.RawIOBase):
+    """The bytes of an artifact as a binary file, open for reading; parts are read when they are asked for.
+
+    `metadata` is what is known of the artifact. Raises `Unavailable` for a damaged one.
+    """
+
+    def __init__(self, artifacts: ArtifactStore, metadata: ArtifactMetadata) -> None:
+        super().__init__()
+        self.metadata = metadata
+        self._artifacts = artifacts
+        self._at = 0
+        self._part(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.metadata.size_bytes}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        part = self._part(len(view))
+        view[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def _part(self, length: int) -> bytes:
+        found = self._artifacts.read(self.metadata.artifact_id, self._at, length)
+        if found is None:
+            raise _missing(self.metadata.artifact_id)
+        return found
 
 
 class ArtifactService:
@@ -43,6 +87,10 @@ class ArtifactService:
         if content is None:
             raise _missing(artifact_id)
         return metadata, content
+
+    def open(self, run_id: str, artifact_id: str) -> ArtifactReader:
+        """Return an artifact as a file to read from, in parts if it is large. Raises as `content`."""
+        return ArtifactReader(self._stores.artifacts, self._find(run_id, artifact_id))
 
     def _find(self, run_id: str, artifact_id: str) -> ArtifactMetadata:
         snapshot = self._snapshot(run_id)

@@ -12,8 +12,10 @@ from ..runner.runner import Runner
 from ..runtime.effects.model import LanguageModel
 from ..runtime.effects.tools import ToolBox
 from ..stores.base import Changes, Stores
+from ..visualflow.nodes.knowledge import KnowledgeGraph
 from .artifacts import ArtifactService
 from .bundles import BundleService
+from .bundles_of_flows import FlowFileService
 from .commands import CommandService
 from .ledger import LedgerService
 from .readiness import Readiness
@@ -36,7 +38,7 @@ class GatewayService:
         runs: RunService,
         ledger: LedgerService,
         commands: CommandService,
-        bundles: BundleService,
+        bundles: BundleService | FlowFileService,
         artifacts: ArtifactService,
         inputs: RunInputs,
         readiness: Readiness,
@@ -61,14 +63,17 @@ class GatewayService:
         *,
         model: LanguageModel | None = None,
         tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
+        knowledge: KnowledgeGraph | None = None,
     ) -> GatewayService:
         """Open a gateway on a data directory and start its runner; without a config, the environment's settings.
 
-        `model` answers model calls and `tools` are what agents and flows may call: a `ToolBox`, or functions by name.
+        `model` answers model calls, `tools` are what agents and flows may call: a `ToolBox`, or functions by name, and
+        `knowledge` is where flows keep statements.
         Raises `Invalid` for settings that cannot work, `Unavailable` when the data directory cannot be used.
         """
         open_gateway = pkgutil.resolve_name("abstractgateway.compose:open_gateway")  # above this floor of the house
-        opened: GatewayService = open_gateway(config or GatewayConfig.from_env(), model=model, tools=tools)
+        settings = config or GatewayConfig.from_env()
+        opened: GatewayService = open_gateway(settings, model=model, tools=tools, knowledge=knowledge)
         return opened
 
     def subscribe(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:

@@ -8,8 +8,8 @@ from ..clock import Clock, SystemClock, parse_iso, to_iso
 from ..errors import Invalid, NotFound
 from ..jsonvalue import JsonObject, loads
 from ..runtime.models import RunState
+from ..runtime.offloading import offload_large_values, vars_of
 from ..stores.base import ArtifactStore, LedgerStore, RunStore
-from .large_values import without_large_values
 from .turns import session_turns
 
 RUN_HISTORY_BUNDLE_VERSION_V1 = 1
@@ -93,11 +93,14 @@ def _outline(state: RunState) -> JsonObject:
 
 
 def _input_data(state: RunState, artifact_store: ArtifactStore | None) -> JsonObject:
-    public: JsonObject = {name: value for name, value in state.vars.items() if not name.startswith("_")}
+    vars = vars_of(state, artifact_store, is_lenient=True)
+    public: JsonObject = {name: value for name, value in vars.items() if not name.startswith("_")}
     if artifact_store is None:
         return public
     tags = {"source": "history_bundle", "kind": "input_data"}
-    small: JsonObject = without_large_values(public, artifact_store, run_id=state.run_id, path="input_data", tags=tags)
+    small: JsonObject = offload_large_values(
+        public, artifact_store=artifact_store, run_id=state.run_id, base_tags=tags, root_path="input_data"
+    )
     return small
 
 

@@ -8,7 +8,8 @@ from ..errors import NotFound
 from ..hosts.base import WorkflowHost
 from ..jsonvalue import JsonObject
 from ..runtime.models import RunState
-from ..stores.base import RunStore
+from ..runtime.offloading import vars_of
+from ..stores.base import ArtifactStore, RunStore
 
 _WORKSPACE = ("workspace_root", "workspace_access_mode", "workspace_allowed_paths", "workspace_ignored_paths")
 
@@ -16,8 +17,9 @@ _WORKSPACE = ("workspace_root", "workspace_access_mode", "workspace_allowed_path
 class RunInputs:
     """The use case around the inputs of runs."""
 
-    def __init__(self, *, runs: RunStore, host: WorkflowHost) -> None:
+    def __init__(self, *, runs: RunStore, artifacts: ArtifactStore, host: WorkflowHost) -> None:
         self._runs = runs
+        self._artifacts = artifacts
         self._host = host
 
     def get(self, run_id: str) -> JsonObject:
@@ -30,7 +32,7 @@ class RunInputs:
         if stored is None:
             raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
         state = stored.state
-        workflow_id, vars = _target(state)
+        workflow_id, vars = _target(state, vars_of(state, self._artifacts, is_lenient=True))
         pin_ids = self._pin_ids(workflow_id)
         public = {name: value for name, value in vars.items() if not name.startswith("_")}
         return {
@@ -50,13 +52,13 @@ class RunInputs:
             return None
 
 
-def _target(state: RunState) -> tuple[str, JsonObject]:
+def _target(state: RunState, vars: JsonObject) -> tuple[str, JsonObject]:
     """Return the workflow that a run is about and the variables that are its inputs."""
-    schedule = _object(_object(state.vars.get("_meta")).get("schedule"))
+    schedule = _object(_object(vars.get("_meta")).get("schedule"))
     target = schedule.get("target_workflow_id")
     if isinstance(target, str) and target:
-        return target, _object(state.vars.get("vars"))
-    return state.workflow_id, state.vars
+        return target, _object(vars.get("vars"))
+    return state.workflow_id, vars
 
 
 def _names(workflow_id: str, *, is_loaded: bool) -> JsonObject:

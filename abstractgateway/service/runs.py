@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..clock import parse_iso
 from ..errors import Invalid, NotFound
 from ..hosts.base import WorkflowHost
 from ..jsonvalue import JsonObject
@@ -13,9 +14,10 @@ from ..runtime.commit import StoredRun
 from ..runtime.draft import Draft
 from ..runtime.journal import without_kernel_keys
 from ..runtime.models import RunState, RunStatus, WorkflowSpec
+from ..runtime.offloading import is_offloaded, output_of, rehydrate
 from ..runtime.registry import kernel_workflow
 from ..runtime.runtime import Runtime, transact
-from ..stores.base import RunQuery, RunRow, Stores
+from ..stores.base import PageKey, RunQuery, RunRow, Stores
 from .history import export_run_history_bundle
 from .start_once import StartOnce
 from .summaries import blocked_by, run_summary
@@ -40,12 +42,16 @@ class RunService:
         host: WorkflowHost,
         runner: Explains | None,
         check_start: Callable[[str], None] = lambda workflow_id: None,
+        find_workflow: Callable[[RunState], WorkflowSpec] | None = None,
+        clamp: Callable[[JsonObject], JsonObject] = dict,
     ) -> None:
         self._stores = stores
         self._runtime = runtime
         self._host = host
         self._runner = runner
         self._check_start = check_start
+        self._clamp = clamp
+        self._find_workflow = find_workflow or (lambda run: host.workflow(run.workflow_id))
         self._snapshots = WorkflowSnapshots(artifacts=stores.artifacts, host=host)
 
     def start(
@@ -86,7 +92,12 @@ class RunService:
         state.session_id = state.session_id or state.run_id
         listeners = self._host.listeners(workflow_id)
         clock, is_new = self._runtime.clock, once is None
-        transact(self._stores, clock, lambda draft: self._create(draft, state, listeners, is_new=is_new))
+        transact(
+            self._stores,
+            clock,
+            lambda draft: self._create(draft, state, listeners, is_new=is_new),
+            max_inline_bytes=self._runtime.max_inline_bytes,
+        )
         if once is not None:
             once.is_done(self._stores.runs)
         return state.run_id
@@ -116,7 +127,7 @@ class RunService:
         if stored is None:
             raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
         summary = run_summary(stored.state, revision=stored.revision, ledger_len=stored.ledger_len)
-        summary["output"] = stored.state.output
+        summary["output"] = output_of(stored.state, self._stores.artifacts, is_lenient=True)
         summary["blocked_by"] = blocked_by(stored.state, explanation=self._explain(stored.state))
         return summary
 
@@ -127,24 +138,39 @@ class RunService:
         status: str | None = None,
         workflow_id: str | None = None,
         session_id: str | None = None,
+        parent_run_id: str | None = None,
+        updated_from: str | None = None,
+        updated_to: str | None = None,
         root_only: bool = False,
         include_ledger_len: bool = True,
         include_metrics: bool = False,
+        cursor: str | None = None,
     ) -> JsonObject:
         """Return `{"items": [summary…]}`, the latest updated first, 1 to 500 of them.
 
-        Internal runs are hidden unless their workflow is asked for. Raises `Invalid` for an unknown status.
+        Where there are more, `next_cursor` is there as well: with it as `cursor` the next page follows. Internal runs
+        are hidden unless their workflow is asked for. `updated_from` (inclusive) and `updated_to` (exclusive) are ISO
+        8601 times. Raises `Invalid` for an unknown status, a text that is no time and a cursor that is none.
         """
+        wanted = min(max(limit, 1), 500)
         query = RunQuery(
             statuses=_statuses(status),
             workflow_id=workflow_id or None,
             session_id=session_id or None,
+            parent_run_id=parent_run_id or None,
+            updated_from=_seconds("updated_from", updated_from),
+            updated_to=_seconds("updated_to", updated_to),
             root_only=root_only,
             hide_internal=not workflow_id,
-            limit=min(max(limit, 1), 500),
+            before=PageKey.parse(cursor) if cursor else None,
+            limit=wanted + 1,
         )
-        items = (self._item(row, include_ledger_len, include_metrics) for row in self._stores.runs.find(query))
-        return {"items": [item for item in items if item is not None]}
+        rows = self._stores.runs.find(query)
+        items = (self._item(row, include_ledger_len, include_metrics) for row in rows[:wanted])
+        page: JsonObject = {"items": [item for item in items if item is not None]}
+        if len(rows) > wanted:
+            page["next_cursor"] = str(PageKey.of(rows[wanted - 1]))
+        return page
 
     def history_bundle(
         self,
@@ -198,16 +224,20 @@ class RunService:
                 metrics["llm_calls"] += 1
                 metrics["tokens_total"] += _tokens((record.get("result") or {}).get("usage"))
             elif effect == "tool_calls":
-                metrics["tool_calls"] += len((record.get("result") or {}).get("results") or [])
+                results = (record.get("result") or {}).get("results")
+                if is_offloaded(results):
+                    results = rehydrate(results, self._stores.artifacts, is_lenient=True)
+                metrics["tool_calls"] += len(results or [])
         return metrics
 
     def _seeded(self, workflow_id: str, input_data: JsonObject | None) -> JsonObject:
         """Return the variables a run starts with: the client's data, and the model its bundle or gateway names."""
         if input_data is not None and not isinstance(input_data, dict):
             raise Invalid("input_data", f"must be an object, not {type(input_data).__name__}")
-        data = dict(input_data or {})
+        data = self._clamp(input_data or {})
         given = data.get("_runtime")
         own = without_kernel_keys(given) if isinstance(given, dict) else {}
+        own.pop("workflow_snapshot", None)
         config = self._runtime.config
         if not (config.provider and config.model):
             own = {**self._host.runtime_defaults(workflow_id), **own}
@@ -225,7 +255,7 @@ class RunService:
         if kernel_workflow(run.workflow_id) is not None:
             return None
         try:
-            self._host.workflow(run.workflow_id)
+            self._find_workflow(run)
         except NotFound as error:
             return str(error)
         return None
@@ -239,6 +269,10 @@ def _statuses(status: str | None) -> tuple[RunStatus, ...]:
     except ValueError:
         known = "|".join(item.value for item in RunStatus)
         raise Invalid("", f"Invalid status (expected: {known})", code="invalid_status") from None
+
+
+def _seconds(field: str, text: str | None) -> float | None:
+    return parse_iso(text, field=field).timestamp() if text else None
 
 
 def _tokens(usage: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import GatewayError
 from ..jsonvalue import JsonObject, loads
 from ..runtime.models import RunState
+from ..runtime.offloading import is_offloaded, output_of, rehydrate_record, vars_of
 from ..stores.base import ArtifactStore, LedgerStore, RunQuery, RunStore, instant_or_none
 
 _ASKED = ("prompt", "message", "task")
@@ -35,7 +36,7 @@ def session_turns(
     query = RunQuery(session_id=session_id, root_only=True, hide_internal=True, limit=max(_LEAST_SCANNED, 5 * wanted))
     opened = (run_store.open(row.run_id) for row in run_store.find(query))
     states = sorted((stored.state for stored in opened if stored is not None), key=_started)
-    chats = [state for state in states if _kind(state) == "chat"]
+    chats = [state for state in states if _kind(_context_of(state, artifact_store), state.workflow_id) == "chat"]
     chosen = (chats or states)[-wanted:]
     return [_turn(state, run_store, ledger_store, artifact_store, tree_of) for state in chosen]
 
@@ -44,13 +45,20 @@ def _started(state: RunState) -> float:
     return instant_or_none(state.created_at) or 0.0
 
 
-def _kind(state: RunState) -> str:
-    context = state.vars.get("context")
-    if isinstance(context, dict) and isinstance(context.get("messages"), list):
+def _context_of(state: RunState, artifact_store: ArtifactStore | None) -> JsonObject:
+    """Return the variables of a run, read back from artifacts only where that is needed to know what it is."""
+    is_elsewhere = is_offloaded(state.vars.get("context"))
+    return vars_of(state, artifact_store, is_lenient=True) if is_elsewhere else state.vars
+
+
+def _kind(vars: JsonObject, workflow_id: str) -> str:
+    context = vars.get("context")
+    messages = context.get("messages") if isinstance(context, dict) else None
+    if isinstance(messages, list) or is_offloaded(messages):
         return "chat"
-    meta = state.vars.get("_meta")
+    meta = vars.get("_meta")
     is_scheduled = isinstance(meta, dict) and isinstance(meta.get("schedule"), dict)
-    return "scheduled" if is_scheduled or state.workflow_id.startswith("scheduled:") else "run"
+    return "scheduled" if is_scheduled or workflow_id.startswith("scheduled:") else "run"
 
 
 def _turn(
@@ -60,22 +68,24 @@ def _turn(
     artifact_store: ArtifactStore | None,
     tree_of: TreeOf,
 ) -> JsonObject:
-    own = ledger_store.list(state.run_id)
-    below = [ledger_store.list(run_id) for run_id in tree_of(run_store, state.run_id) if run_id != state.run_id]
+    own = [_whole(record, artifact_store) for record in ledger_store.list(state.run_id)]
+    others = [run_id for run_id in tree_of(run_store, state.run_id) if run_id != state.run_id]
+    below = [_whole(record, artifact_store) for run_id in others for record in ledger_store.list(run_id)]
     output = _output(state, artifact_store)
+    vars = vars_of(state, artifact_store, is_lenient=True)
     meta = output.get("meta") if isinstance(output, dict) else None
     return {
         "run_id": state.run_id,
         "workflow_id": state.workflow_id,
-        "kind": _kind(state),
+        "kind": _kind(vars, state.workflow_id),
         "status": state.status.value,
         "created_at": state.created_at,
         "updated_at": state.updated_at,
-        "prompt": prompt_of(state.vars),
-        "attachments": _attachments(state.vars),
+        "prompt": prompt_of(vars),
+        "attachments": _attachments(vars),
         "answer": answer_in(output) or _shown(own),
         "answer_meta": meta if isinstance(meta, dict) else None,
-        "stats": run_stats([record for records in (own, *below) for record in records]),
+        "stats": run_stats([*own, *below]),
     }
 
 
@@ -128,7 +138,7 @@ def run_stats(records: Iterable[Mapping[str, Any]]) -> JsonObject:
 
 def _output(state: RunState, artifact_store: ArtifactStore | None) -> Any:
     """Return a run's output, fetched from its artifact where it was too large to stay."""
-    output = state.output
+    output = output_of(state, artifact_store, is_lenient=True)
     if not isinstance(output, dict) or "$artifact" not in output or artifact_store is None:
         return output
     try:
@@ -136,6 +146,14 @@ def _output(state: RunState, artifact_store: ArtifactStore | None) -> Any:
         return loads(content) if content is not None else None
     except GatewayError:
         return None  # a damaged artifact is reported where it is read; the turn is shown without its answer
+
+
+def _whole(record: JsonObject, artifact_store: ArtifactStore | None) -> JsonObject:
+    """Return a record whose result has everything of which the turn shows a part."""
+    result = record.get("result")
+    if artifact_store is None or not isinstance(result, dict) or not any(map(is_offloaded, result.values())):
+        return record
+    return rehydrate_record(record, artifact_store, is_lenient=True)
 
 
 def _shown(records: Sequence[Mapping[str, Any]]) -> str | None:

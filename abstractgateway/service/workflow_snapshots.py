@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from ..clock import Clock, SystemClock
-from ..errors import NotFound
 from ..hosts.base import WorkflowHost
+from ..hosts.snapshots import FORMAT, Snapshots
 from ..jsonvalue import JsonObject, dumps_canonical
 from ..runtime.draft import Draft
 from ..runtime.paths import namespace
 from ..runtime.runtime import transact
 from ..stores.base import ArtifactStore, Stores
-
-FORMAT = "visualflow_json"
 
 
 def store_workflow_snapshot(
@@ -23,17 +21,7 @@ def store_workflow_snapshot(
 
     The same content has the same artifact, whoever starts it and however often; `created_at` is when it was first kept.
     """
-    body = dumps_canonical(snapshot, field="snapshot")
-    digest = hashlib.sha256(body).hexdigest()
-    tags = {"kind": "workflow_snapshot", "workflow_id": workflow_id, "format": format, "sha256": digest}
-    stored = artifact_store.store(body, content_type="application/json", tags=tags)
-    return {
-        "workflow_id": workflow_id,
-        "format": format,
-        "sha256": digest,
-        "artifact_id": stored.artifact_id,
-        "created_at": stored.created_at,
-    }
+    return _keep(artifact_store, dumps_canonical(snapshot, field="snapshot"), workflow_id, format)
 
 
 def persist_workflow_snapshot(
@@ -72,26 +60,31 @@ class WorkflowSnapshots:
 
     def __init__(self, *, artifacts: ArtifactStore, host: WorkflowHost) -> None:
         self._artifacts = artifacts
-        self._host = host
-        self._known: dict[str, tuple[JsonObject, JsonObject]] = {}  # workflow id -> its document, its reference
+        self._present = Snapshots(host)
+        self._stored: dict[str, JsonObject] = {}  # by the hash of what is stored
 
     def ref(self, workflow_id: str) -> JsonObject | None:
-        """Return the reference of a workflow's flow as it is now; None for a workflow that was not drawn."""
-        try:
-            document = self._host.document(workflow_id)
-        except NotFound:
-            return None
-        known = self._known.get(workflow_id)
-        if known is None or known[0] is not document:
-            known = self._known[workflow_id] = (document, self._store(workflow_id, document))
-        return dict(known[1])
+        """Return the reference of a workflow's flow as it is now; None for a workflow that was not drawn.
 
-    def _store(self, workflow_id: str, document: JsonObject) -> JsonObject:
-        bundle_ref, colon, flow_id = workflow_id.partition(":")
-        snapshot = {
-            "kind": FORMAT,
-            "bundle_ref": bundle_ref if colon else None,
-            "flow_id": flow_id if colon else workflow_id,
-            "visualflow": document,
-        }
-        return store_workflow_snapshot(artifact_store=self._artifacts, workflow_id=workflow_id, snapshot=snapshot)
+        What is stored holds the flows that it runs as well, so that the whole of a run can go on when they change.
+        """
+        snapshot = self._present.of(workflow_id)
+        if snapshot is None:
+            return None
+        known = self._stored.get(snapshot.sha256)
+        if known is None:
+            known = self._stored[snapshot.sha256] = _keep(self._artifacts, snapshot.body, workflow_id, FORMAT)
+        return dict(known)
+
+
+def _keep(artifacts: ArtifactStore, body: bytes, workflow_id: str, format: str) -> JsonObject:
+    digest = hashlib.sha256(body).hexdigest()
+    tags = {"kind": "workflow_snapshot", "workflow_id": workflow_id, "format": format, "sha256": digest}
+    stored = artifacts.store(body, content_type="application/json", tags=tags)
+    return {
+        "workflow_id": workflow_id,
+        "format": format,
+        "sha256": digest,
+        "artifact_id": stored.artifact_id,
+        "created_at": stored.created_at,
+    }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..jsonvalue import JsonObject, dumps
+from .chains import Chains
 from .disk import Disk
 from .entries import Entry, RunEntry
 from .layout import FileHead, Layout, encode_run
@@ -21,7 +22,7 @@ def files_of(layout: Layout, entry: Entry) -> list[str]:
     """Return the names of the files that an entry changes; plain text, because this is asked for every commit."""
     names: list[str] = []
     for run in entry.runs:
-        if run.body:
+        if run.has_checkpoint:
             names.append(f"run_{run.run_id}.json")
         if run.lines:
             names.append(f"ledger_{run.run_id}.jsonl")
@@ -66,10 +67,13 @@ class _Extents:
                 disk.close(fd)
 
 
-def apply_entries(disk: Disk, layout: Layout, entries: Iterable[Entry], superseded: Collection[str] = ()) -> None:
+def apply_entries(
+    disk: Disk, layout: Layout, entries: Iterable[Entry], chains: Chains, superseded: Collection[str] = ()
+) -> None:
     """Put entries into the files. Raises `OSError`; applying them again then puts right what was left half-done.
 
-    The checkpoints of `superseded` runs are left: a later entry that is still to be applied has newer ones.
+    `chains` has the newest checkpoints of the runs that have deltas. The checkpoints of `superseded` runs are left: a
+    later entry that is still to be applied has newer ones.
     """
     extents = _Extents()
     checkpoints: dict[str, RunEntry] = {}
@@ -88,7 +92,7 @@ def apply_entries(disk: Disk, layout: Layout, entries: Iterable[Entry], supersed
     for run in checkpoints.values():
         if run.run_id not in superseded:
             head = FileHead(run.revision, run.ledger_len, run.ledger_hash, run.ledger_bytes)
-            disk.replace(layout.run(run.run_id), encode_run(run.body, head))
+            disk.replace(layout.run(run.run_id), encode_run(run.body or chains[run.run_id].whole(), head))
     for path, value in objects.items():
         disk.replace(path, dumps(value))
 
@@ -96,7 +100,8 @@ def apply_entries(disk: Disk, layout: Layout, entries: Iterable[Entry], supersed
 def _collect_run(layout: Layout, run: RunEntry, extents: _Extents, checkpoints: dict[str, RunEntry]) -> None:
     if run.lines:
         extents.add(layout.ledger(run.run_id), run.ledger_at, run.lines)
-    if run.body:
+    known = checkpoints.get(run.run_id)
+    if run.has_checkpoint:
         checkpoints[run.run_id] = run
-    elif run.run_id in checkpoints:  # records only: the checkpoint stays, its head moves on
-        checkpoints[run.run_id] = RunEntry(**{**run.__dict__, "body": checkpoints[run.run_id].body})
+    elif known is not None:  # records only: the checkpoint stays, its head moves on
+        checkpoints[run.run_id] = replace(run, body=known.body, delta=known.delta)

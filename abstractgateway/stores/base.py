@@ -6,8 +6,9 @@ first three together. Every backend passes tests/stores/contract.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..clock import parse_iso
@@ -39,6 +40,7 @@ __all__ = [
     "CommitReceipt",
     "LedgerPage",
     "LedgerStore",
+    "PageKey",
     "Problem",
     "RunQuery",
     "RunRow",
@@ -49,7 +51,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """What listings and wake-ups need of a run, without its variables; `wait_due` is seconds since the epoch."""
 
@@ -103,8 +105,43 @@ def instant_or_none(text: str | None) -> float | None:
 
 
 @dataclass(frozen=True)
+class PageKey:
+    """Where a page of a listing ends: the run that comes last on it, and when that was updated, as seconds.
+
+    The next page begins behind it, whatever has been updated or added meanwhile. A time that is none counts as 0.
+    """
+
+    updated: float
+    run_id: str
+
+    @staticmethod
+    def of(row: RunRow) -> PageKey:
+        """Return the key of the page that ends with a row."""
+        return PageKey(instant_or_none(row.updated_at) or 0.0, row.run_id)
+
+    @staticmethod
+    def parse(text: str) -> PageKey:
+        """Return the key that `str` wrote. Raises `Invalid`."""
+        seconds, comma, run_id = text.partition(",")
+        try:
+            updated = float(seconds)
+        except ValueError:
+            updated = math.nan
+        if not comma or not math.isfinite(updated):
+            raise Invalid("cursor", f"{text!r} is not the 'next_cursor' of a listing")
+        return PageKey(updated, run_id)
+
+    def __str__(self) -> str:
+        return f"{self.updated!r},{self.run_id}"
+
+
+@dataclass(frozen=True)
 class RunQuery:
-    """Which runs to list: every field that is set must hold. The latest updated come first."""
+    """Which runs to list: every field that is set must hold. The latest updated come first.
+
+    Of runs updated at one instant, the one that was stored first comes last. `before` asks for what follows a page;
+    `updated_from` (inclusive) and `updated_to` (exclusive) are seconds since the epoch.
+    """
 
     statuses: tuple[RunStatus, ...] = ()
     wait_reason: WaitReason | None = None
@@ -113,10 +150,13 @@ class RunQuery:
     parent_run_id: str | None = None
     root_only: bool = False
     hide_internal: bool = False
+    updated_from: float | None = None
+    updated_to: float | None = None
+    before: PageKey | None = None
     limit: int | None = 100
 
     def matches(self, row: RunRow) -> bool:
-        """Say whether a row is wanted; internal workflows have ids that start with `__`."""
+        """Say whether a row is wanted, but for its time; internal workflows have ids that start with `__`."""
         return (
             (not self.statuses or row.status in self.statuses)
             and (self.wait_reason is None or row.wait_reason is self.wait_reason)
@@ -138,10 +178,14 @@ class LedgerPage:
 
 @dataclass(frozen=True)
 class Changes:
-    """What became durable: the rows of the runs that changed, and whether commands arrived."""
+    """What became durable: the rows of the runs that changed, and whether commands arrived.
+
+    `born` may have the first writes of runs that were made here, so that whoever drives them need not read them.
+    """
 
     runs: tuple[RunRow, ...]
     has_commands: bool = False
+    born: Mapping[str, RunWrite] = field(default_factory=dict)
 
 
 Listener = Callable[[Changes], None]
@@ -240,17 +284,30 @@ class ArtifactStore(Protocol):
         content_type: str = "application/octet-stream",
         run_id: str | None = None,
         tags: dict[str, str] | None = None,
+        artifact_id: str | None = None,
     ) -> ArtifactMetadata:
-        """Keep bytes durably and return what is known of them; the same bytes of the same run have the same id."""
+        """Keep bytes durably and return what is known of them; the same bytes of the same run have the same id.
+
+        What is stored already keeps its description. Raises `Conflict` when `artifact_id` names other bytes.
+        """
 
     def load(self, artifact_id: str) -> bytes | None:
         """Return the bytes, checked against their hash, or None for an unknown id."""
+
+    def read(self, artifact_id: str, start: int = 0, length: int | None = None) -> bytes | None:
+        """Return some of the bytes, without having all of them in memory, or None for an unknown id.
+
+        All of them are checked against their hash before the first read, and again once the file has changed.
+        """
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
         """Return what is known of an artifact, or None for an unknown id."""
 
     def list_by_run(self, run_id: str) -> list[ArtifactMetadata]:
         """Return the artifacts stored for a run, the newest first."""
+
+    def delete(self, artifact_id: str) -> bool:
+        """Forget an artifact; False for an unknown id. Raises `Conflict` when it is a part of a run's ledger."""
 
 
 class StorePorts(Protocol):

@@ -28,8 +28,10 @@ def _check_write(write: RunWrite) -> None:
     check_safe_id(write.run_id, field="run_id")
     if write.state is not None and write.state.run_id != write.run_id:
         raise Invalid("runs", f"a write of run {write.run_id!r} has the state of run {write.state.run_id!r}")
-    if write.state is not None and not write.body.rstrip().endswith(b"}"):
+    if write.state is not None and not (write.delta or write.body).rstrip().endswith(b"}"):
         raise Invalid("runs", f"the body of run {write.run_id!r} is not a JSON object")
+    if write.delta and write.expected < 1:
+        raise Invalid("runs", f"a delta of run {write.run_id!r} changes no revision")
     if write.expected < 0 and write.expected != ANY_REVISION:
         raise Invalid("runs", f"run {write.run_id!r} cannot be expected at revision {write.expected}")
     if any(b"\n" in record for record in write.records):

@@ -21,7 +21,10 @@ _START = b'{"batch_at":'
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run's part of an entry; `ledger_at` is the offset in its ledger file at which `lines` begin."""
+    """One run's part of an entry; `ledger_at` is the offset in its ledger file at which `lines` begin.
+
+    `body` is a whole checkpoint, `delta` what changed in the one before; an entry that only adds records has neither.
+    """
 
     run_id: str
     revision: int
@@ -30,7 +33,12 @@ class RunEntry:
     ledger_at: int
     body: bytes
     lines: bytes
+    delta: bytes = b""
     row: RunRow | None = field(default=None, compare=False)  # spares the process that commits from decoding the body
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return bool(self.body or self.delta)
 
     @property
     def ledger_bytes(self) -> int:
@@ -59,7 +67,7 @@ class Entry:
             "outcome_at": self.outcome_at,
             "epoch": self.epoch,
         }
-        blobs = b"".join([run.body + run.lines for run in self.runs])
+        blobs = b"".join([run.body + run.delta + run.lines for run in self.runs])
         payload = b"%b\n%b" % (dumps(head), blobs)
         return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
@@ -73,17 +81,18 @@ class Entry:
         try:
             batch_at = int(head.pop("batch_at"))
             for run in head.pop("runs"):
-                body_size, lines_size = run.pop("body"), run.pop("lines")
-                middle, end = at + body_size, at + body_size + lines_size
-                runs.append(RunEntry(**run, body=blobs[at:middle], lines=blobs[middle:end]))
-                at = end
+                blob: JsonObject = {}
+                for name in ("body", "delta", "lines"):
+                    size = run.pop(name, 0)
+                    blob[name], at = blobs[at : at + size], at + size
+                runs.append(RunEntry(**run, **blob))
             return Entry(runs=tuple(runs), **head), batch_at
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Invalid("journal", f"has an entry of another form: {error}") from error
 
 
 def _run_head(run: RunEntry) -> JsonObject:
-    return {
+    head = {
         "run_id": run.run_id,
         "revision": run.revision,
         "ledger_len": run.ledger_len,
@@ -92,6 +101,7 @@ def _run_head(run: RunEntry) -> JsonObject:
         "body": len(run.body),
         "lines": len(run.lines),
     }
+    return {**head, "delta": len(run.delta)} if run.delta else head
 
 
 @dataclass

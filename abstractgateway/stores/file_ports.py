@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Invalid, Unavailable
-from ..jsonvalue import loads
+from ..runtime.delta import Checkpoint, encode_state
 from ..runtime.models import RunState
-from .base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, StoredRun
+from .base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, RunWrite, StoredRun
 from .layout import FileHead, decode_run
 from .queries import CommandQueries, LedgerQueries, RunQueries
 from .staging import Head
@@ -35,15 +35,15 @@ class JsonFileRunStore(RunQueries["FileStores"]):
             found = self.stores.view.stored(run_id)
             if found is None:
                 return None
-            body, head = found
-            if body:
-                return _stored(RunState.from_dict(loads(body, field="run")), head)
+            checkpoint, head = found
+            if checkpoint is not None:
+                return _stored(checkpoint.state(), head, len(checkpoint.body), checkpoint.delta_bytes)
             try:
-                state, written = self._read(run_id)
+                state, written, size = self._read(run_id)
             except FileNotFoundError:
                 return None
             if written is None or written.revision <= head.revision:
-                return _stored(state, head)
+                return _stored(state, head, size)
             if written.revision > self.stores.view.head(run_id).revision:
                 self.stores.look()  # another process is ahead: what else it committed must be seen together with this
 
@@ -67,10 +67,20 @@ class JsonFileRunStore(RunQueries["FileStores"]):
         with view.lock:
             return view.table.children_of(run_id)
 
-    def _read(self, run_id: str) -> tuple[RunState, FileHead | None]:
+    def whole(self, write: RunWrite) -> bytes:
+        """Return the whole checkpoint of a write that has a delta; what it changes is in the file.
+
+        Raises `OSError` and `Unavailable` when the file cannot be read, and `Invalid` when the delta does not fit it.
+        """
+        state, _, _ = self._read(write.run_id)
+        return Checkpoint(encode_state(state), (write.delta,)).whole()
+
+    def _read(self, run_id: str) -> tuple[RunState, FileHead | None, int]:
+        """Return a checkpoint, where the run stands, and the size of its file in bytes."""
         path = self.stores.layout.run(run_id)
         try:
-            return decode_run(path.read_bytes())
+            data = path.read_bytes()
+            return *decode_run(data), len(data)
         except Invalid as error:
             raise Unavailable(f"the checkpoint {path.name!r} is damaged: {error}", code="run_damaged") from error
 
@@ -110,14 +120,18 @@ class JsonlCommandStore(CommandQueries["FileStores"]):
         return self.stores.view.inbox.cursor
 
     def get(self, command_id: str) -> CommandRecord | None:
-        return self.stores.view.inbox.get(command_id)
+        view = self.stores.view
+        with view.lock:
+            return view.inbox.get(command_id)
 
     def outcome(self, command_id: str) -> CommandOutcome | None:
-        return self.stores.view.inbox.outcome(command_id)
+        view = self.stores.view
+        with view.lock:
+            return view.inbox.outcome(command_id)
 
 
-def _stored(state: RunState, head: Head) -> StoredRun:
-    return StoredRun(state, head.revision, head.ledger_len, head.ledger_hash)
+def _stored(state: RunState, head: Head, body_bytes: int, delta_bytes: int = 0) -> StoredRun:
+    return StoredRun(state, head.revision, head.ledger_len, head.ledger_hash, body_bytes, delta_bytes)
 
 
 def _shared(directory: str | Path | None) -> FileStores:

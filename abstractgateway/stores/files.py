@@ -19,18 +19,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import GatewayError, Invalid, Unavailable
+from ..runtime.delta import DELTA_FROM_BYTES
 from .applying import apply_entries, files_of, line_of
 from .artifacts import FileArtifactStore
 from .base import Changes, Commit, CommitReceipt, Done, Listener, RunQuery, RunRow, RunWrite
+from .chains import Chains
 from .disk import Disk
 from .entries import Entry, RunEntry
 from .feed import Feed
 from .file_ports import JsonFileRunStore, JsonlCommandStore, JsonlLedgerStore
 from .group import GroupWriter, Submission, closed_error
 from .journal import JOURNAL_START, MAX_BYTES, Journal, Placed
-from .layout import Layout
+from .layout import Layout, run_of
 from .problems import Problems
 from .recovery import checkpoints_ahead, read_directory, read_epoch
+from .run_index import RunIndex, stamps_of
 from .staging import Admitted, Head, Staging, after_write
 from .view import DirectoryView
 from .wake import Wake
@@ -68,6 +71,7 @@ class FileStores:
         self._feed = Feed()
         self._holding = threading.Lock()
         self._lock_fd = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._index = RunIndex(self.layout, self._disk, self.problems)
         self._journal = Journal(self.layout.directory, self._disk, self.problems, is_durable=is_durable)
         try:
             with self._exclusive():
@@ -99,6 +103,7 @@ class FileStores:
         try:
             with self._exclusive():
                 self._catch_up()
+                self._make_room()
                 self._append([Entry(epoch=self.view.epoch + 1)])
                 epoch = self.view.epoch
         finally:
@@ -151,11 +156,16 @@ class FileStores:
         if self._journal.is_damaged:
             known = [entry.epoch for entry in entries if entry.epoch is not None]
             entries.append(Entry(epoch=max([read_epoch(self.layout, self.problems), *known])))
-        apply_entries(self._disk, self.layout, entries, newer)
+        chains = Chains()
+        for run_id in chains.take_in_all(entries):
+            self.problems.note(self.layout.run(run_id).name, "is behind: the journal lost what it changes")
+        apply_entries(self._disk, self.layout, entries, chains, newer)
         self._journal.mark_applied(self._journal.end)
         view = DirectoryView(self.layout)
-        read_directory(self.layout, self._disk, self.problems, view)
+        rewritten = {run.run_id for entry in entries for run in entry.runs}
+        read_directory(self.layout, self._disk, self.problems, view, rewritten=rewritten)
         view.begin_generation(self._journal.end)
+        view.chains = chains
         for entry in entries:
             view.touched.update(files_of(self.layout, entry))
         return view
@@ -167,6 +177,7 @@ class FileStores:
             self._apply_pending(None)
             if not self._journal.is_empty and not self._journal.is_refusing:
                 self._begin_generation()
+                self._index.shrink(self.view)
 
     # -- committing ----------------------------------------------------------------------------------------------
 
@@ -175,6 +186,7 @@ class FileStores:
         try:
             with self._exclusive():
                 self._catch_up()
+                self._make_room()
                 entries = self._admit(batch)
                 if entries:
                     self._append(entries)
@@ -186,13 +198,13 @@ class FileStores:
 
     def _append(self, entries: list[Entry]) -> None:
         """Make entries durable and show them."""
-        if self._journal.end > OVERDUE * self._journal_bytes:
-            self._make_room()
         placed = self._journal.append(entries)
         self._feed.post(self.view.take_in(placed))
 
     def _make_room(self) -> None:
         """Empty a journal that has grown far beyond its size because the files could not be written before."""
+        if self._journal.end <= OVERDUE * self._journal_bytes:
+            return
         try:
             self._apply_pending(None)
             self._begin_generation()
@@ -212,7 +224,7 @@ class FileStores:
             last_seq=view.inbox.last_seq,
             epoch=view.epoch,
         )
-        places = _Places(view)
+        places = _Places(view, self.runs.whole)
         entries: list[Entry] = []
         for item in batch:
             try:
@@ -252,12 +264,15 @@ class FileStores:
             return
         end = placed[-1][0]
         superseded = self.view.superseded_after(end, placed)
-        apply_entries(self._disk, self.layout, [entry for _, entry in placed], superseded)
+        apply_entries(self._disk, self.layout, [entry for _, entry in placed], self.view.chains, superseded)
         self._journal.mark_applied(end)
         self.view.forget_pending(end)
 
     def _begin_generation(self) -> None:
-        self._journal.begin_generation([self.layout.directory / name for name in self.view.touched])
+        touched = self.view.touched
+        self._journal.begin_generation([self.layout.directory / name for name in touched])
+        changed = {run_id for name in touched if (run_id := run_of(name)) is not None}
+        self._index.add(self.view, stamps_of(self.layout, changed))
         self.view.begin_generation(self._journal.end)
 
     # -- other processes -----------------------------------------------------------------------------------------
@@ -294,10 +309,15 @@ class FileStores:
 
 
 class _Places:
-    """The offsets at which the lines of a batch go, each after those of the commits before it."""
+    """The offsets at which the lines of a batch go, each after those of the commits before it.
 
-    def __init__(self, view: DirectoryView) -> None:
+    `whole` makes a delta into a whole checkpoint, for the first one of a run in a generation of the journal.
+    """
+
+    def __init__(self, view: DirectoryView, whole: Callable[[RunWrite], bytes]) -> None:
         self._view = view
+        self._whole = whole
+        self._has_base: set[str] = set()
         self._ledgers: dict[str, int] = {}
         self._commands = view.commands_size
         self._outcomes = view.outcomes_size
@@ -323,16 +343,29 @@ class _Places:
         if at is None:
             at = self._view.head(write.run_id).ledger_bytes
         self._ledgers[write.run_id] = at + len(lines)
+        body, delta = self._checkpoint(write)
         return RunEntry(
             run_id=write.run_id,
             revision=head.revision,
             ledger_len=head.ledger_len,
             ledger_hash=head.ledger_hash,
             ledger_at=at,
-            body=write.body if write.state is not None else b"",
+            body=body,
+            delta=delta,
             lines=lines,
             row=RunRow.of(write.state, revision=head.revision, ledger_len=head.ledger_len) if write.state else None,
         )
+
+    def _checkpoint(self, write: RunWrite) -> tuple[bytes, bytes]:
+        """Return the whole checkpoint of a write or what it changes, as the journal needs it; or neither."""
+        if write.state is None:
+            return b"", b""
+        if write.delta and (write.run_id in self._has_base or write.run_id in self._view.chains):
+            return b"", write.delta
+        body = self._whole(write) if write.delta else write.body
+        if len(body) >= DELTA_FROM_BYTES:
+            self._has_base.add(write.run_id)
+        return body, b""
 
 
 _open_stores: weakref.WeakSet[FileStores] = weakref.WeakSet()

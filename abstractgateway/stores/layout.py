@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -21,6 +22,9 @@ from .problems import Problems
 from .staging import Head
 
 OWN_FIELD = "_gateway"
+STAMP = struct.Struct("<QqQ")
+NO_FILE = bytes(STAMP.size)
+"""The stamp of a file that is not there."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Layout:
         self.outcomes = directory / "command_outcomes.jsonl"
         self.epoch = directory / "runner_epoch.json"
         self.lock = directory / "journal.lock"
+        self.index = directory / "runs.index"
 
     def run(self, run_id: str) -> Path:
         return self.directory / f"run_{run_id}.json"
@@ -48,27 +53,61 @@ class Layout:
         return self.directory / f"ledger_{run_id}.jsonl"
 
 
+def stamp(path: Path | os.DirEntry[str]) -> bytes:
+    """Return what tells one content of a file from another without reading it: size, time of last change and inode.
+
+    Another file in its place has another inode, and a file changed in place another time.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return NO_FILE
+    return STAMP.pack(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def size_of(file_stamp: bytes) -> int:
+    """Return the size of the file with a stamp, in bytes."""
+    size, _, _ = STAMP.unpack(file_stamp)
+    return int(size)
+
+
+def changed_ns(stamps: bytes) -> int:
+    """Return when the last of some files changed, in nanoseconds since the epoch."""
+    return max(changed for _, changed, _ in STAMP.iter_unpack(stamps))
+
+
+def run_of(name: str) -> str | None:
+    """Return the id of the run that a checkpoint or a ledger belongs to, or None for the name of another file."""
+    if name.startswith("run_") and name.endswith(".json"):
+        return name[4:-5]
+    if name.startswith("ledger_") and name.endswith(".jsonl"):
+        return name[7:-6]
+    return None
+
+
 @dataclass(frozen=True)
 class Listing:
-    """What is in a data directory: run ids, and the sizes of ledger files by run id."""
+    """What is in a data directory: the stamps of checkpoints and of ledgers, by run id."""
 
-    run_ids: list[str]
-    ledger_sizes: dict[str, int]
+    runs: dict[str, bytes]
+    ledgers: dict[str, bytes]
+
+    def stamps(self, run_id: str) -> bytes:
+        """Return the stamps of a run's checkpoint and ledger."""
+        return self.runs.get(run_id, NO_FILE) + self.ledgers.get(run_id, NO_FILE)
 
     @staticmethod
     def of(directory: Path) -> Listing:
         """Return what is in a directory, having removed what writers left that died half-way."""
-        listing = Listing([], {})
+        listing = Listing({}, {})
         with os.scandir(directory) as entries:
             for entry in entries:
-                name = entry.name
-                if name.startswith("run_") and name.endswith(".json"):
-                    listing.run_ids.append(name[4:-5])
-                elif name.startswith("ledger_") and name.endswith(".jsonl"):
-                    listing.ledger_sizes[name[7:-6]] = entry.stat().st_size
-                elif _is_leftover(name):
+                run_id = run_of(entry.name)
+                if run_id is not None:
+                    kind = listing.runs if entry.name.startswith("run_") else listing.ledgers
+                    kind[run_id] = stamp(entry)
+                elif _is_leftover(entry.name):
                     Path(entry.path).unlink(missing_ok=True)
-        listing.run_ids.sort()
         return listing
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ..errors import GatewayError, Invalid
-from ..jsonvalue import loads
-from ..runtime.models import RunState
+from ..runtime.delta import Checkpoint
 from .artifacts import InMemoryArtifactStore
 from .base import (
     Changes,
@@ -27,7 +26,7 @@ from .checks import check_commit
 from .feed import Feed
 from .problems import Problems
 from .queries import CommandQueries, LedgerQueries, RunQueries
-from .staging import Admitted, Head, Staging, after_write
+from .staging import Admitted, Head, Staging, after_checkpoint, after_write
 from .tables import Inbox, RunTable
 
 
@@ -38,7 +37,7 @@ class MemoryStores:
         self.lock = threading.RLock()
         self.table = RunTable()
         self.inbox = Inbox()
-        self.bodies: dict[str, bytes] = {}
+        self.checkpoints: dict[str, Checkpoint] = {}
         self.records: dict[str, list[bytes]] = {}
         self.heads: dict[str, Head] = {}
         self.problems = Problems()
@@ -92,7 +91,8 @@ class MemoryStores:
             head = self.heads[write.run_id] = after_write(write)
             self.records.setdefault(write.run_id, []).extend(write.records)
             if write.state is not None:
-                self.bodies[write.run_id] = write.body
+                known = self.checkpoints.get(write.run_id)
+                self.checkpoints[write.run_id] = after_checkpoint(known, write)
                 row: RunRow | None = RunRow.of(write.state, revision=head.revision, ledger_len=head.ledger_len)
             else:
                 row = self.table.get(write.run_id)
@@ -122,11 +122,11 @@ class InMemoryRunStore(RunQueries["MemoryStores"]):
 
     def open(self, run_id: str) -> StoredRun | None:
         with self.stores.lock:
-            body, head = self.stores.bodies.get(run_id), self.stores.head(run_id)
-        if body is None:
+            checkpoint, head = self.stores.checkpoints.get(run_id), self.stores.head(run_id)
+        if checkpoint is None:
             return None
-        state = RunState.from_dict(loads(body, field="run"))
-        return StoredRun(state, head.revision, head.ledger_len, head.ledger_hash)
+        sizes = len(checkpoint.body), checkpoint.delta_bytes
+        return StoredRun(checkpoint.state(), head.revision, head.ledger_len, head.ledger_hash, *sizes)
 
     def row(self, run_id: str) -> RunRow | None:
         return self.stores.table.get(run_id)

@@ -10,7 +10,7 @@ from ..errors import StaleWrite
 from ..jsonvalue import JsonObject, loads
 from ..runtime.chain import encode_record
 from ..runtime.commit import ANY_REVISION, Commit, RunWrite
-from ..runtime.draft import encode_state
+from ..runtime.delta import encode_state
 from ..runtime.models import RunState, RunStatus, StepRecord, WaitReason
 from .base import CommandAppendResult, CommandRecord, RunQuery, RunRow, RunStore, Stores
 from .checks import complete_command

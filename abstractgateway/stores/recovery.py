@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from ..errors import Invalid
-from ..jsonvalue import JsonObject, loads
-from .base import CommandOutcome, CommandRecord, RunRow
+from ..jsonvalue import loads
+from .base import CommandRecord, RunRow, instant_or_none
 from .disk import Disk
 from .entries import Entry
-from .layout import FileHead, Layout, Listing, decode_run, quarantine, read_object, repaired_lines
+from .file_inbox import FileInbox, NotWhole, command_of, count_of, objects_in, outcome_of
+from .layout import NO_FILE, FileHead, Layout, Listing, decode_run, quarantine, read_object, repaired_lines, size_of
 from .problems import Problems
+from .run_index import IndexedRun, RunIndex
+from .tables import TimedRow
 from .view import DirectoryView
 
 
-def read_directory(layout: Layout, disk: Disk, problems: Problems, view: DirectoryView) -> None:
-    """Fill an empty view from the files, which are not behind the journal.
+def read_directory(
+    layout: Layout, disk: Disk, problems: Problems, view: DirectoryView, *, rewritten: Collection[str] = ()
+) -> None:
+    """Fill an empty view from the files, which are not behind the journal, and from the index where it holds for them.
 
-    What is damaged is put right or aside, and reported. Raises `OSError` when the directory cannot be read, or what is
-    damaged cannot be put right.
+    The files of `rewritten` runs are read in any case. What is damaged is put right or aside, and reported. Raises
+    `OSError` when the directory cannot be read, or what is damaged cannot be put right.
     """
+    index = RunIndex(layout, disk, problems)
     reader = _Reader(layout, disk, problems, view)
-    listing = Listing.of(layout.directory)
-    for run_id in listing.run_ids:
-        reader.read_run(run_id, listing.ledger_sizes.get(run_id, 0))
-    for run_id in listing.ledger_sizes.keys() - view.heads.keys():
-        view.heads[run_id] = reader.measure(run_id)
-    reader.read_inbox()
+    with _no_collection():
+        known = index.load()
+        listing = Listing.of(layout.directory)
+        reader.take_known(known, listing, rewritten)
+        unknown = reader.read_runs(listing)
+        reader.read_inbox()
     view.epoch = read_epoch(layout, problems)
+    if index.is_whole:
+        index.add(view, {run_id: listing.stamps(run_id) for run_id in unknown})
+    else:
+        index.write(view, {run_id: listing.stamps(run_id) for run_id in view.heads})
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Make many objects that stay; looking for garbage among them meanwhile takes a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def read_epoch(layout: Layout, problems: Problems) -> int:
@@ -38,7 +63,7 @@ def read_epoch(layout: Layout, problems: Problems) -> int:
 
     Where it was lost, seconds since 1970 take its place: they are beyond every epoch that was counted from 1.
     """
-    epoch = _count(read_object(problems, layout.epoch).get("epoch"))
+    epoch = count_of(read_object(problems, layout.epoch).get("epoch"))
     if epoch is None:
         return int(time.time()) if layout.epoch.exists() else 0
     return epoch
@@ -67,8 +92,31 @@ class _Reader:
         self._disk = disk
         self._problems = problems
         self._view = view
+        self._rows: dict[str, TimedRow | None] = {}
 
-    def read_run(self, run_id: str, ledger_size: int) -> None:
+    def take_known(self, known: Mapping[str, IndexedRun], listing: Listing, rewritten: Collection[str]) -> None:
+        """Take from the index what still holds; the others keep their place in the order."""
+        for run_id, run in known.items():
+            holds = run.stamps == listing.stamps(run_id) and run_id not in rewritten
+            self._rows[run_id] = run.row if holds else None
+            if holds:
+                self._view.heads[run_id] = run.head
+
+    def read_runs(self, listing: Listing) -> list[str]:
+        """Read the files of all other runs, and return their ids."""
+        known = len(self._rows)
+        unknown = sorted((listing.runs.keys() | listing.ledgers.keys()) - self._view.heads.keys())
+        for run_id in unknown:
+            if run_id in listing.runs:
+                self._read_run(run_id, size_of(listing.ledgers.get(run_id, NO_FILE)))
+            if run_id in listing.ledgers and run_id not in self._view.heads:
+                self._view.heads[run_id] = self.measure(run_id)
+        rows = [row for row in islice(self._rows.values(), known) if row is not None]
+        new = [row for row in islice(self._rows.values(), known, None) if row is not None]
+        self._view.table.fill(rows + sorted(new, key=lambda timed: timed[2]))
+        return unknown
+
+    def _read_run(self, run_id: str, ledger_size: int) -> None:
         path = self._layout.run(run_id)
         try:
             state, head = decode_run(path.read_bytes())
@@ -83,7 +131,9 @@ class _Reader:
         if head is None or head.ledger_bytes != ledger_size:
             head = self._measured(run_id, head)
         self._view.heads[run_id] = head
-        self._view.table.put(RunRow.of(state, revision=head.revision, ledger_len=head.ledger_len))
+        row = RunRow.of(state, revision=head.revision, ledger_len=head.ledger_len)
+        times = (instant_or_none(row.updated_at), instant_or_none(row.created_at))
+        self._rows[run_id] = (row, times[0] or 0.0, times[1] or 0.0)
 
     def _measured(self, run_id: str, head: FileHead | None) -> FileHead:
         found = self.measure(run_id)
@@ -105,69 +155,44 @@ class _Reader:
         return FileHead(0, len(lines), known, sum(map(len, lines)) + len(lines))
 
     def read_inbox(self) -> None:
-        view = self._view
-        for number, line in enumerate(self._lines(self._layout.outcomes), 1):
-            outcome = _outcome(loads(line))
+        try:
+            self._fill_inbox()
+        except NotWhole:
+            for path in (self._layout.outcomes, self._layout.commands):
+                repaired_lines(self._disk, self._problems, path)
+            self._view.inbox = FileInbox(self._layout.commands, self._layout.outcomes)
+            self._fill_inbox()
+        self._view.outcomes_size = _size(self._layout.outcomes)
+        self._view.commands_size = _size(self._layout.commands)
+
+    def _fill_inbox(self) -> None:
+        inbox = self._view.inbox
+        for number, (at, fields) in enumerate(objects_in(self._layout.outcomes), 1):
+            outcome = outcome_of(fields)
             if outcome is None:
                 self._problems.note(self._layout.outcomes.name, f"line {number} is no outcome; left alone")
             else:
-                view.inbox.settle(outcome)
+                inbox.settle(outcome, at, is_in_file=True)
         cursor = read_object(self._problems, self._layout.cursor).get("cursor", 0)
-        if _count(cursor) is None:
+        if count_of(cursor) is None:
             self._problems.note(self._layout.cursor.name, f"has no number in 'cursor' but {cursor!r}")
-        view.inbox.move_cursor(_count(cursor) or 0)
-        self._read_commands()
-        view.outcomes_size = _size(self._layout.outcomes)
-        view.commands_size = _size(self._layout.commands)
+        inbox.move_cursor(count_of(cursor) or 0)
+        self._read_commands(inbox)
 
-    def _read_commands(self) -> None:
-        inbox = self._view.inbox
-        late: list[CommandRecord] = []
-        for number, line in enumerate(self._lines(self._layout.commands), 1):
-            command = _command(loads(line), number)
+    def _read_commands(self, inbox: FileInbox) -> None:
+        late: list[tuple[CommandRecord, int]] = []
+        for number, (at, fields) in enumerate(objects_in(self._layout.commands), 1):
+            command = command_of(fields, number)
             if command is None:
                 self._problems.note(self._layout.commands.name, f"line {number} is no command; left alone")
             elif inbox.seq_of(command.command_id) is not None:
                 continue
             elif inbox.has_place(command.seq) and command.seq > inbox.cursor:
-                late.append(command)
+                late.append((command, at))
             else:
-                inbox.put(command)
-        for command in late:  # two writers of AbstractRuntime gave one place twice; neither command may be lost
-            inbox.put(replace(command, seq=inbox.last_seq + 1))
-
-    def _lines(self, path: Path) -> list[bytes]:
-        return repaired_lines(self._disk, self._problems, path)
-
-
-def _command(fields: JsonObject, number: int) -> CommandRecord | None:
-    texts = [fields.get(name) for name in ("command_id", "run_id", "type", "ts")]
-    client_id, payload, seq = fields.get("client_id"), fields.get("payload"), _count(fields.get("seq", number))
-    if not all(isinstance(text, str) and text for text in texts[:3]) or not isinstance(payload, dict) or not seq:
-        return None
-    return CommandRecord(
-        command_id=fields["command_id"],
-        run_id=fields["run_id"],
-        type=fields["type"],
-        payload=payload,
-        ts=str(fields.get("ts") or ""),
-        client_id=client_id if isinstance(client_id, str) else None,
-        seq=seq,
-    )
-
-
-def _outcome(fields: JsonObject) -> CommandOutcome | None:
-    seq, reason = _count(fields.get("seq")), fields.get("reason")
-    texts = [fields.get(name) for name in ("command_id", "status", "applied_at")]
-    if seq is None or not all(isinstance(text, str) for text in texts):
-        return None
-    known = reason if isinstance(reason, str) else None
-    return CommandOutcome(seq, fields["command_id"], fields["status"], known, fields["applied_at"])
-
-
-def _count(value: object) -> int | None:
-    """Return a number that counts something, or None for anything else."""
-    return value if type(value) is int and value >= 0 else None
+                inbox.put(command, at, is_in_file=True)
+        for command, at in late:  # two writers of AbstractRuntime gave one place twice; neither command may be lost
+            inbox.put(replace(command, seq=inbox.last_seq + 1), at, is_in_file=True)
 
 
 def _size(path: Path) -> int:

@@ -8,6 +8,7 @@ checkpoints early; another one only where the log has grown large without such a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -24,7 +25,7 @@ from .files import unusable_directory
 from .group import GroupWriter, Submission, as_unavailable
 from .sqlite_database import SqliteDatabase
 from .sqlite_ports import SqliteCommandStore, SqliteLedgerStore, SqliteRunStore
-from .sqlite_writes import BatchWriter, row_of
+from .sqlite_writes import BatchWriter, row_of, write_whole
 from .wake import Wake
 
 _log = logging.getLogger(__name__)
@@ -57,22 +58,21 @@ class SqliteStores:
         return self._feed.subscribe(listener)
 
     def claim(self, owner: str) -> int:
-        with self.database.exclusive():
-            connection = self.database.writer
-            try:
-                connection.execute("BEGIN IMMEDIATE")
+        try:
+            with self.database.transaction() as connection:
                 connection.execute(sql.NEXT_EPOCH)
                 (epoch,) = connection.execute(sql.EPOCH).fetchone()
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                _roll_back(connection)
-                raise as_unavailable(error) from error
             self.database.checkpoint_as_owner()
+        except sqlite3.Error as error:
+            raise as_unavailable(error) from error
         return int(epoch)
 
     def close(self) -> None:
+        """Write what was submitted, leave whole checkpoints for programs that know no others, and close the file."""
         self._writer.close()
         self._wake.close()
+        with contextlib.suppress(sqlite3.Error, GatewayError), self.database.transaction() as connection:
+            write_whole(connection)
         self.database.close()
 
     def look(self) -> None:
@@ -86,6 +86,8 @@ class SqliteStores:
         rows: list[RunRow] = []
         for columns in found:
             try:
+                if bytes in map(type, columns):
+                    raise ValueError("a text in it is no UTF-8")
                 rows.append(row_of(columns))
             except ValueError as error:
                 self.problems.note(f"run {columns[0]}", f"its row cannot be read: {error}")
@@ -111,21 +113,13 @@ class SqliteStores:
             item.receipt = item.error = None
             try:
                 self._write([item])
-            except (sqlite3.Error, ValueError, OverflowError) as error:
+            except (sqlite3.Error, GatewayError, ValueError, OverflowError) as error:
                 item.error = as_unavailable(error)
 
     def _write(self, batch: list[Submission]) -> None:
-        connection = self.database.writer
-        with self.database.exclusive():
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                writer = BatchWriter(connection)
-                for item in batch:
-                    writer.write(item)
-                connection.execute("COMMIT")
-            except BaseException:
-                _roll_back(connection)
-                raise
+        with self.database.transaction() as connection:
+            writer = BatchWriter(connection)
+            writer.write(batch)
         try:
             self._post_own(writer)
         except Unavailable as error:  # the batch is durable; the next look tells of it
@@ -140,7 +134,7 @@ class SqliteStores:
             has_commands = written.newest_seq > self._told_seq
             self._told_touched = written.last_touched
             self._told_seq = max(self._told_seq, written.newest_seq)
-            self._feed.post(Changes(tuple(written.rows.values()), has_commands))
+            self._feed.post(Changes(tuple(written.rows.values()), has_commands, written.born))
 
     def _post_news(self) -> None:
         """Post what was committed since the listeners were last told.
@@ -155,11 +149,6 @@ class SqliteStores:
         self._feed.post(Changes(tuple(self.whole_rows(row[1:] for row in found)), has_commands))
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
-
-
 def open_sqlite_stores(
     directory: str | Path, *, database: str | Path | None = None, is_durable: bool = True
 ) -> SqliteStores:
@@ -170,6 +159,15 @@ def open_sqlite_stores(
     """
     path = Path(database) if database is not None else Path(directory) / "gateway.sqlite3"
     try:
-        return SqliteStores(SqliteDatabase(path, is_durable=is_durable), directory)
+        opened = SqliteDatabase(path, is_durable=is_durable)
     except OSError as error:
         raise unusable_directory(directory, error) from error
+    try:
+        return SqliteStores(opened, directory)
+    except BaseException as error:
+        opened.close()
+        if isinstance(error, OSError):
+            raise unusable_directory(directory, error) from error
+        if isinstance(error, (Unavailable, ValueError, TypeError)):  # damage that SQLite or its readers come upon
+            raise opened.unusable(error) from error
+        raise

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Invalid, Unavailable
 from ..jsonvalue import loads
-from ..runtime.models import RunState, WaitReason
+from ..runtime.models import RunStatus, WaitReason
 from . import sqlite_schema as sql
 from .base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, StoredRun, instant_or_none
 from .queries import CommandQueries, LedgerQueries, RunQueries
-from .sqlite_writes import hash_of
+from .sqlite_writes import checkpoint_of, hash_of
 from .staging import Head
 
 if TYPE_CHECKING:
@@ -34,14 +35,15 @@ class SqliteRunStore(RunQueries["SqliteStores"]):
         found = self.stores.database.row(sql.OPEN_RUN, (run_id,))
         if found is None:
             return None
-        body, revision, length, digest, hashed = found
+        body, deltas, revision, length, digest, hashed = found
         if length and hashed != length:
             digest = self.stores.ledger.head(run_id).ledger_hash
         try:
-            state = RunState.from_dict(loads(body, field="run"))
-        except (Invalid, TypeError) as error:
+            checkpoint = checkpoint_of(body, deltas)
+            state = checkpoint.state()
+        except (Invalid, TypeError, AttributeError) as error:
             raise Unavailable(f"the checkpoint of run {run_id!r} is damaged: {error}", code="run_damaged") from error
-        return StoredRun(state, revision, length, digest)
+        return StoredRun(state, revision, length, digest, len(checkpoint.body), checkpoint.delta_bytes)
 
     def row(self, run_id: str) -> RunRow | None:
         found = self.stores.whole_rows(self.stores.database.rows(sql.ROW_OF_RUN, (run_id,)))
@@ -93,8 +95,13 @@ class SqliteCommandStore(CommandQueries["SqliteStores"]):
 
     def list_after(self, *, after: int, limit: int = 1000) -> tuple[list[CommandRecord], int]:
         rows = self.stores.database.rows(sql.COMMANDS_AFTER, (after, max(limit, 0)))
-        found = [_command_of(row) for row in rows]
-        return found, found[-1].seq if found else after
+        found = []
+        for row in rows:
+            try:
+                found.append(_command_of(row))
+            except Invalid as error:
+                self.stores.problems.note(f"command {row[0]}", f"its row is no command: {error}")
+        return found, rows[-1][-1] if rows else after
 
     def get_last_seq(self) -> int:
         return int(self.stores.database.row(sql.LAST_COMMAND)[0])
@@ -105,7 +112,10 @@ class SqliteCommandStore(CommandQueries["SqliteStores"]):
 
     def get(self, command_id: str) -> CommandRecord | None:
         found = self.stores.database.row(sql.COMMAND_BY_ID, (command_id,))
-        return _command_of(found) if found is not None else None
+        try:
+            return _command_of(found) if found is not None else None
+        except Invalid as error:
+            raise Unavailable(f"command {command_id!r} is damaged: {error}", code="store_failed") from error
 
     def outcome(self, command_id: str) -> CommandOutcome | None:
         found = self.stores.database.row(sql.OUTCOME_OF_COMMAND, (command_id,))
@@ -115,29 +125,49 @@ class SqliteCommandStore(CommandQueries["SqliteStores"]):
 def statement_of(query: RunQuery) -> tuple[str, list[Any]]:
     """Return the statement that finds what a query wants, and its values; its last two columns are for the order.
 
-    With several statuses, each is looked for through the index, so that a few running runs are found among many.
+    Each part of it walks one index from its end. Where the status is part of the index, each status has a part, so that
+    a few running runs are found among many. Times that are none are NULL and come last, which a comparison with the end
+    of a page leaves out: they are looked for separately.
     """
+    leading = _leading_column(query)
+    statuses = list(dict.fromkeys(query.statuses))
+    conditions, values = _conditions(query, leading)
+    has_status = leading in ("status", "workflow_id")
+    if statuses and not has_status:
+        conditions.append(f"+status IN ({', '.join('?' * len(statuses))})")
+        values += [status.value for status in statuses]
     limit = -1 if query.limit is None else max(query.limit, 0)
     parts: list[str] = []
-    values: list[Any] = []
-    for status in dict.fromkeys(query.statuses) or (None,):
-        conditions, own = _conditions(query)
-        if status is not None:
-            conditions.append("status = ?")
-            own.append(status.value)
-        where = " AND ".join(conditions) or "1"
-        parts.append(
-            f"SELECT * FROM (SELECT {sql.ROW_COLUMNS}, updated_s, touched {sql.FROM_RUNS} "
-            f"WHERE {where} {sql.LATEST_FIRST} LIMIT ?)"
-        )
-        values += [*own, limit]
+    all_values: list[Any] = []
+    for status in (statuses or list(RunStatus)) if has_status else [None]:
+        for time_conditions, time_values in _time_conditions(query):
+            own = conditions + time_conditions + (["status = ?"] if status is not None else [])
+            parts.append(
+                f"SELECT * FROM (SELECT {sql.ROW_COLUMNS}, updated_s, runs.rowid AS number {sql.FROM_RUNS} "
+                f"WHERE {' AND '.join(own) or '1'} {sql.LATEST_FIRST} LIMIT ?)"
+            )
+            all_values += [*values, *time_values, *([status.value] if status is not None else []), limit]
     if len(parts) == 1:
-        return parts[0], values
-    return f"{' UNION ALL '.join(parts)} {sql.LATEST_FIRST} LIMIT ?", [*values, limit]
+        return parts[0], all_values
+    return f"{' UNION ALL '.join(parts)} ORDER BY updated_s DESC, number DESC LIMIT ?", [*all_values, limit]
 
 
-def _conditions(query: RunQuery) -> tuple[list[str], list[Any]]:
-    """Return the conditions of a query without its statuses, and their values."""
+def _leading_column(query: RunQuery) -> str:
+    """Return the first column of the index that finds a query's runs; a session and a parent have few of them."""
+    if query.parent_run_id is not None:
+        return "parent_run_id"
+    if query.session_id is not None:
+        return "session_id"
+    if query.workflow_id is not None:
+        return "workflow_id"
+    return "status" if query.statuses else "updated_s"
+
+
+def _conditions(query: RunQuery, leading: str) -> tuple[list[str], list[Any]]:
+    """Return the conditions of a query without its statuses and times, and their values.
+
+    A `+` keeps SQLite from choosing the index of a column that is not the leading one.
+    """
     conditions: list[str] = []
     values: list[Any] = []
     if query.wait_reason is WaitReason.UNTIL:
@@ -152,7 +182,7 @@ def _conditions(query: RunQuery) -> tuple[list[str], list[Any]]:
     }
     for column, value in columns.items():
         if value is not None:
-            conditions.append(f"{column} = ?")
+            conditions.append(f"{'' if column == leading else '+'}{column} = ?")
             values.append(value)
     if query.root_only:
         conditions.append("COALESCE(parent_run_id, '') = ''")
@@ -161,6 +191,40 @@ def _conditions(query: RunQuery) -> tuple[list[str], list[Any]]:
     return conditions, values
 
 
+def _time_conditions(query: RunQuery) -> list[tuple[list[str], list[Any]]]:
+    """Return the stretches of an index in which a query's runs are, each as conditions and their values."""
+    conditions: list[str] = []
+    values: list[Any] = []
+    if query.updated_from is not None:
+        conditions.append("updated_s >= ?")
+        values.append(query.updated_from)
+    if query.updated_to is not None:
+        conditions.append("updated_s < ?")
+        values.append(query.updated_to)
+    if query.before is None:
+        return [(conditions, values)]
+    after_page = (
+        [*conditions, "(updated_s, runs.rowid) < (?, COALESCE((SELECT rowid FROM runs WHERE run_id = ?), 0))"],
+        [*values, query.before.updated, query.before.run_id],
+    )
+    if conditions:
+        return [after_page]
+    return [
+        after_page,
+        (
+            [
+                "updated_s IS NULL",
+                "runs.rowid < COALESCE((SELECT rowid FROM runs WHERE run_id = ? AND updated_s IS NULL), ?)",
+            ],
+            [query.before.run_id, sys.maxsize],
+        ),
+    ]
+
+
 def _command_of(found: Sequence[Any]) -> CommandRecord:
+    """Return the command that a row holds. Raises `Invalid` when it holds none."""
     command_id, run_id, kind, payload, ts, client_id, seq = found
-    return CommandRecord(command_id, run_id, kind, loads(payload, field="payload"), ts, client_id, seq)
+    fields = loads(payload, field="payload")
+    if not isinstance(fields, dict) or bytes in map(type, found):
+        raise Invalid("command", "has a payload that is no object, or a text that is no UTF-8")
+    return CommandRecord(command_id, run_id, kind, fields, ts, client_id, seq)

@@ -4,12 +4,15 @@ The tables and their columns are AbstractRuntime's, so that its databases open h
 `OWN_COLUMNS` are this library's. `touched` numbers the writes of runs, so that another process can ask for what has
 changed since it last looked. `updated_s` is `updated_at` as seconds since the epoch, because texts with other offsets
 do not sort by time. `seen_at` is `updated_at` as this library last wrote or read it: where the two differ, somebody
-else wrote the row. In the same way `last_hash` is the ledger's head only while `hashed_seq` is `last_seq`.
+else wrote the row. `run_deltas` has what changed in a large checkpoint since `run_json` was written; it is empty once
+the database was closed. In the same way `last_hash` is the ledger's head only while `hashed_seq` is `last_seq`.
 """
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+from .sqlite_rows import Rows
+
+SCHEMA_VERSION = 2
 
 OWN_COLUMNS = (
     ("runs", "wait_key", "TEXT"),
@@ -25,6 +28,7 @@ OWN_COLUMNS = (
     ("commands", "outcome_at", "TEXT"),
 )
 
+# The ledger has row ids: its records are appended at the end of one tree, wherever the ids of their runs would sort.
 # The large column comes last: SQLite reads the columns before it without following its overflow pages.
 TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -36,9 +40,12 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS wait_index (
     run_id TEXT PRIMARY KEY, next_due_iso TEXT NOT NULL, updated_at_iso TEXT NOT NULL, status TEXT
 );
+CREATE TABLE IF NOT EXISTS run_deltas (
+    run_id TEXT NOT NULL, revision INTEGER NOT NULL, delta TEXT NOT NULL, PRIMARY KEY (run_id, revision)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
     run_id TEXT NOT NULL, seq INTEGER NOT NULL, record_json TEXT NOT NULL, PRIMARY KEY (run_id, seq)
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS ledger_heads (
     run_id TEXT PRIMARY KEY, last_seq INTEGER NOT NULL, last_hash TEXT, hashed_seq INTEGER
 );
@@ -53,10 +60,12 @@ CREATE TABLE IF NOT EXISTS gateway_meta (name TEXT PRIMARY KEY, value INTEGER NO
 """
 
 INDICES = """
-CREATE INDEX IF NOT EXISTS idx_runs_parent ON runs (parent_run_id);
+DROP INDEX IF EXISTS idx_runs_parent;
+CREATE INDEX IF NOT EXISTS idx_own_parent ON runs (parent_run_id, updated_s) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS idx_own_updated ON runs (updated_s);
 CREATE INDEX IF NOT EXISTS idx_own_status ON runs (status, updated_s);
-CREATE INDEX IF NOT EXISTS idx_own_workflow ON runs (workflow_id, updated_s);
+DROP INDEX IF EXISTS idx_own_workflow;
+CREATE INDEX IF NOT EXISTS idx_own_workflow_status ON runs (workflow_id, status, updated_s);
 CREATE INDEX IF NOT EXISTS idx_own_session ON runs (session_id, updated_s) WHERE session_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS idx_own_timers ON runs (status, updated_s) WHERE wait_reason = 'until';
 CREATE INDEX IF NOT EXISTS idx_own_wait_key ON runs (wait_key) WHERE wait_key IS NOT NULL;
@@ -79,9 +88,13 @@ ROW_COLUMNS = (
     "created_at, updated_at, revision, COALESCE(last_seq, 0)"
 )
 FROM_RUNS = "FROM runs LEFT JOIN ledger_heads ON ledger_heads.run_id = runs.run_id"
-LATEST_FIRST = "ORDER BY updated_s DESC, touched DESC"
+LATEST_FIRST = "ORDER BY updated_s DESC, runs.rowid DESC"
 
-OPEN_RUN = f"SELECT run_json, revision, COALESCE(last_seq, 0), last_hash, hashed_seq {FROM_RUNS} WHERE runs.run_id = ?"
+OPEN_RUN = f"""
+SELECT run_json, (SELECT group_concat(revision || ' ' || delta, char(10)) FROM run_deltas
+    WHERE run_deltas.run_id = runs.run_id), revision, COALESCE(last_seq, 0), last_hash, hashed_seq
+{FROM_RUNS} WHERE runs.run_id = ?
+"""
 ROW_OF_RUN = f"SELECT {ROW_COLUMNS} {FROM_RUNS} WHERE runs.run_id = ?"
 TOUCHED_SINCE = f"SELECT touched, {ROW_COLUMNS} {FROM_RUNS} WHERE touched > ? ORDER BY touched"
 LAST_TOUCHED = "SELECT COALESCE(MAX(touched), 0) FROM runs"
@@ -89,27 +102,56 @@ CHILDREN = "SELECT run_id, created_at FROM runs WHERE parent_run_id = ? ORDER BY
 
 WAITING_ON = "SELECT run_id FROM runs WHERE wait_key = ?"
 
-INSERT_RUN = """
-INSERT INTO runs (workflow_id, status, wait_reason, wait_until, wait_key, wait_due, parent_run_id, actor_id,
-    session_id, updated_at, updated_s, seen_at, run_json, touched, revision, created_at, run_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+RUN_COLUMNS = (
+    "run_id",
+    "created_at",
+    "workflow_id",
+    "status",
+    "wait_reason",
+    "wait_until",
+    "wait_key",
+    "wait_due",
+    "parent_run_id",
+    "actor_id",
+    "session_id",
+    "updated_at",
+    "updated_s",
+    "seen_at",
+    "touched",
+    "revision",
+    "run_json",
+)
+"""What a write of a run gives, in this order; the first two stay as they are where the run is there already."""
+PUT_RUNS = Rows(
+    f"INSERT INTO runs ({', '.join(RUN_COLUMNS)})",
+    len(RUN_COLUMNS),
+    "ON CONFLICT (run_id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in RUN_COLUMNS[2:]),
+)
+CHANGE_RUN = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in RUN_COLUMNS[2:-1])} WHERE run_id = ?"
+ADD_DELTAS = Rows("INSERT INTO run_deltas (run_id, revision, delta)", 3)
+DROP_DELTAS = "DELETE FROM run_deltas WHERE run_id = ?"
+RUNS_WITH_DELTAS = """
+SELECT runs.run_id, run_json, (SELECT group_concat(revision || ' ' || delta, char(10)) FROM run_deltas
+    WHERE run_deltas.run_id = runs.run_id)
+FROM runs WHERE run_id IN (SELECT run_id FROM run_deltas)
 """
-UPDATE_RUN = """
-UPDATE runs SET workflow_id = ?, status = ?, wait_reason = ?, wait_until = ?, wait_key = ?, wait_due = ?,
-    parent_run_id = ?, actor_id = ?, session_id = ?, updated_at = ?, updated_s = ?, seen_at = ?, run_json = ?,
-    touched = ?, revision = ?
-WHERE run_id = ?
-"""
+SET_BODY = "UPDATE runs SET run_json = ? WHERE run_id = ?"
 TOUCH_RUN = "UPDATE runs SET touched = ? WHERE run_id = ?"
-SET_TIMER = "INSERT OR REPLACE INTO wait_index VALUES (?, ?, ?, 'waiting_until')"
+SET_TIMERS = Rows("INSERT OR REPLACE INTO wait_index (run_id, next_due_iso, updated_at_iso, status)", 4)
 CLEAR_TIMER = "DELETE FROM wait_index WHERE run_id = ?"
 
-SET_HEAD = "INSERT OR REPLACE INTO ledger_heads (run_id, last_seq, last_hash, hashed_seq) VALUES (?, ?, ?, ?)"
+SET_HEADS = Rows("INSERT OR REPLACE INTO ledger_heads (run_id, last_seq, last_hash, hashed_seq)", 4)
+HEADS_OF_RUNS = """
+SELECT ids.value, COALESCE(revision, 0), COALESCE(last_seq, 0), wait_until IS NOT NULL,
+    EXISTS (SELECT 1 FROM run_deltas WHERE run_deltas.run_id = ids.value)
+FROM json_each(?) AS ids
+    LEFT JOIN runs ON runs.run_id = ids.value LEFT JOIN ledger_heads ON ledger_heads.run_id = ids.value
+"""
 HEAD_OF_RUN = (
     "SELECT COALESCE((SELECT revision FROM runs WHERE run_id = :id), 0), COALESCE(MAX(last_seq), 0), "
     "MAX(last_hash), MAX(hashed_seq) FROM ledger_heads WHERE run_id = :id"
 )
-INSERT_RECORD = "INSERT INTO ledger (run_id, seq, record_json) VALUES (?, ?, ?)"
+ADD_RECORDS = Rows("INSERT INTO ledger (run_id, seq, record_json)", 3)
 READ_RECORDS = (
     "SELECT CAST(record_json AS BLOB) FROM ledger WHERE run_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )

@@ -5,20 +5,26 @@ Every query of the product is answered from an index that holds just what is wan
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 
-from ..runtime.models import RunStatus
+from ..runtime.models import RunStatus, WaitReason
 from .base import CommandOutcome, CommandRecord, RunQuery, RunRow, instant_or_none
 
 Place = tuple[float, int, str]
-"""Where a run stands in an order: seconds since the epoch, a number that grows with each change, the run id."""
+"""Where a run stands in an order: seconds since the epoch, the number it got when it was first put, the run id."""
+
+TimedRow = tuple[RunRow, float, float]
+"""A row, and when the run was updated and created, as seconds."""
 
 
 class Order:
     """Runs in the order of their places; what is added is mostly the latest, so that adding is cheap."""
+
+    __slots__ = ("_places",)
 
     def __init__(self) -> None:
         self._places: list[Place] = []
@@ -29,17 +35,26 @@ class Order:
     def __iter__(self) -> Iterator[Place]:
         return iter(self._places)
 
-    def __reversed__(self) -> Iterator[Place]:
-        return reversed(self._places)
-
     def add(self, place: Place) -> None:
         if self._places and place < self._places[-1]:
             insort(self._places, place)
         else:
             self._places.append(place)
 
+    def append(self, place: Place) -> None:
+        """Add a place wherever it belongs; `sort` must follow."""
+        self._places.append(place)
+
+    def sort(self) -> None:
+        self._places.sort()
+
     def remove(self, place: Place) -> None:
         del self._places[bisect_left(self._places, place)]
+
+    def latest_first(self, low: Place, high: Place) -> Iterator[Place]:
+        """Return the places from `low` to before `high`, the highest first."""
+        first, last = bisect_left(self._places, low), bisect_left(self._places, high)
+        return (self._places[at] for at in range(last - 1, first - 1, -1))
 
 
 class OrdersByKey:
@@ -55,6 +70,16 @@ class OrdersByKey:
         if key is not None:
             self._orders.setdefault(key, Order()).add(place)
 
+    def append(self, key: str | None, place: Place) -> None:
+        if key is not None:
+            if (order := self._orders.get(key)) is None:
+                order = self._orders[key] = Order()
+            order.append(place)
+
+    def sort(self) -> None:
+        for order in self._orders.values():
+            order.sort()
+
     def remove(self, key: str | None, place: Place) -> None:
         if key is None:
             return
@@ -64,48 +89,94 @@ class OrdersByKey:
             del self._orders[key]
 
 
+class _Known:
+    """A run's row, its place, the second it was created at, and its place among those that wait."""
+
+    __slots__ = ("created", "row", "updated", "waits")
+
+    def __init__(self, row: RunRow, updated: Place, created: float, waits: Place) -> None:
+        self.row = row
+        self.updated = updated
+        self.created = created
+        self.waits = waits
+
+
 class RunTable:
     """The rows of all runs, with an index for each thing they are looked up by."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, RunRow] = {}
-        self._updated: dict[str, Place] = {}
-        self._created: dict[str, Place] = {}
+        self._runs: dict[str, _Known] = {}
         self._all = Order()
+        self._roots = Order()
         self._by_status: dict[RunStatus, Order] = {status: Order() for status in RunStatus}
+        self._by_wait_reason: dict[WaitReason, Order] = {reason: Order() for reason in WaitReason}
+        self._by_workflow = OrdersByKey()
         self._by_session = OrdersByKey()
-        self._by_wait_key = OrdersByKey()
-        self._by_parent = OrdersByKey()  # in the order of creation
+        self._by_parent = OrdersByKey()
+        self._by_wait_key = OrdersByKey()  # by the changes that made them wait
         self._changes = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._runs)
 
     def __contains__(self, run_id: object) -> bool:
-        return run_id in self._rows
+        return run_id in self._runs
 
     def get(self, run_id: str) -> RunRow | None:
-        return self._rows.get(run_id)
+        known = self._runs.get(run_id)
+        return known.row if known is not None else None
+
+    def fill(self, rows: Iterable[TimedRow]) -> None:
+        """Put the rows of many runs into an empty table at once."""
+        for number, (row, updated, created) in enumerate(rows):
+            place = (updated, number, row.run_id)
+            self._runs[row.run_id] = _Known(row, place, created, place)
+            for order in self._orders_of(row):
+                order.append(place)
+            self._by_workflow.append(row.workflow_id, place)
+            self._by_session.append(row.session_id, place)
+            self._by_parent.append(row.parent_run_id, place)
+            self._by_wait_key.append(row.wait_key, place)
+        self._changes = len(self._runs)
+        for order in (self._all, self._roots, *self._by_status.values(), *self._by_wait_reason.values()):
+            order.sort()
+        for orders in (self._by_workflow, self._by_session, self._by_parent, self._by_wait_key):
+            orders.sort()
+
+    def timed(self, run_id: str) -> TimedRow | None:
+        """Return a run's row as `fill` takes it, or None."""
+        known = self._runs.get(run_id)
+        return (known.row, known.updated[0], known.created) if known is not None else None
+
+    def in_order(self, run_ids: Iterable[str]) -> list[str]:
+        """Return run ids in the order in which the runs were first put; those without a row come last."""
+        return sorted(run_ids, key=lambda run_id: self._runs[run_id].updated[1] if run_id in self._runs else len(self))
 
     def put(self, row: RunRow) -> None:
         """Add a run's row, or put it in the place of the one that is there."""
-        old = self._rows.get(row.run_id)
+        run_id = row.run_id
+        old = self._runs.get(run_id)
         if old is not None:
             self._remove(old)
         self._changes += 1
-        place = self._updated[row.run_id] = (instant_or_none(row.updated_at) or 0.0, self._changes, row.run_id)
-        if old is None or old.created_at != row.created_at:
-            self._created[row.run_id] = (instant_or_none(row.created_at) or 0.0, 0, row.run_id)
-        self._rows[row.run_id] = row
-        self._all.add(place)
-        self._by_status[row.status].add(place)
+        updated = instant_or_none(row.updated_at) or 0.0
+        is_as_old = old is not None and old.row.created_at == row.created_at
+        created = old.created if old is not None and is_as_old else instant_or_none(row.created_at) or 0.0
+        place = (updated, old.updated[1] if old is not None else len(self._runs), run_id)
+        waits = (updated, self._changes, run_id)
+        self._runs[run_id] = known = _Known(row, place, created, waits)
+        for order in self._orders_of(row):
+            order.add(place)
+        self._by_workflow.add(row.workflow_id, place)
         self._by_session.add(row.session_id, place)
-        self._by_wait_key.add(row.wait_key, place)
-        self._by_parent.add(row.parent_run_id, self._created[row.run_id])
+        self._by_parent.add(row.parent_run_id, place)
+        self._by_wait_key.add(row.wait_key, known.waits)
 
     def find(self, query: RunQuery) -> list[RunRow]:
         """Return the rows a query wants, the latest updated first."""
-        rows = (self._rows[run_id] for _, _, run_id in self._candidates(query))
+        low, high = self._bounds(query)
+        orders = (order.latest_first(low, high) for order in self._narrowest(query))
+        rows = (self._runs[run_id].row for _, _, run_id in merge(*orders, reverse=True))
         wanted = (row for row in rows if query.matches(row))
         return list(islice(wanted, None if query.limit is None else max(query.limit, 0)))
 
@@ -116,27 +187,51 @@ class RunTable:
 
     def children_of(self, run_id: str) -> list[str]:
         """Return the ids of a run's children, oldest first."""
-        return [child for _, _, child in self._by_parent.get(run_id)]
+        children = [child for _, _, child in self._by_parent.get(run_id)]
+        return sorted(children, key=lambda child: (self._runs[child].created, child))
 
-    def _candidates(self, query: RunQuery) -> Iterable[Place]:
-        """Return the latest updated first, from the narrowest index there is for the query."""
+    def _bounds(self, query: RunQuery) -> tuple[Place, Place]:
+        """Return from which place on and before which place a query's runs are."""
+        low = (query.updated_from if query.updated_from is not None else -math.inf, -1, "")
+        high = (query.updated_to if query.updated_to is not None else math.inf, -1, "")
+        if query.before is not None:
+            last = self._runs.get(query.before.run_id)
+            number = last.updated[1] if last is not None else -1
+            high = min(high, (query.before.updated, number, ""))
+        return low, high
+
+    def _narrowest(self, query: RunQuery) -> list[Order]:
+        """Return the orders to look through that have the fewest runs among those that hold all that are wanted."""
+        choices = [[self._roots if query.root_only else self._all]]
         if query.parent_run_id is not None:
-            children = self._by_parent.get(query.parent_run_id)
-            return sorted((self._updated[run_id] for _, _, run_id in children), reverse=True)
+            choices.append([self._by_parent.get(query.parent_run_id)])
         if query.session_id is not None:
-            return reversed(self._by_session.get(query.session_id))
+            choices.append([self._by_session.get(query.session_id)])
+        if query.workflow_id is not None:
+            choices.append([self._by_workflow.get(query.workflow_id)])
+        if query.wait_reason is not None:
+            choices.append([self._by_wait_reason[query.wait_reason]])
         if query.statuses:
-            orders = (reversed(self._by_status[status]) for status in dict.fromkeys(query.statuses))
-            return merge(*orders, reverse=True)
-        return reversed(self._all)
+            choices.append([self._by_status[status] for status in dict.fromkeys(query.statuses)])
+        return min(choices, key=lambda orders: sum(map(len, orders)))
 
-    def _remove(self, row: RunRow) -> None:
-        place = self._updated[row.run_id]
-        self._all.remove(place)
-        self._by_status[row.status].remove(place)
+    def _orders_of(self, row: RunRow) -> list[Order]:
+        """Return the orders by update that a row is in whatever its ids are."""
+        orders = [self._all, self._by_status[row.status]]
+        if not row.parent_run_id:
+            orders.append(self._roots)
+        if row.wait_reason is not None:
+            orders.append(self._by_wait_reason[row.wait_reason])
+        return orders
+
+    def _remove(self, known: _Known) -> None:
+        row, place = known.row, known.updated
+        for order in self._orders_of(row):
+            order.remove(place)
+        self._by_workflow.remove(row.workflow_id, place)
         self._by_session.remove(row.session_id, place)
-        self._by_wait_key.remove(row.wait_key, place)
-        self._by_parent.remove(row.parent_run_id, self._created[row.run_id])
+        self._by_parent.remove(row.parent_run_id, place)
+        self._by_wait_key.remove(row.wait_key, known.waits)
 
 
 class Inbox:
@@ -159,17 +254,10 @@ class Inbox:
         self._by_seq.setdefault(command.seq, command)
         self.last_seq = max(self.last_seq, command.seq)
 
-    def has_place(self, seq: int) -> bool:
-        return seq in self._by_seq
-
     def settle(self, outcome: CommandOutcome) -> None:
         """Note what became of a command and move the cursor past it."""
         self._outcomes[outcome.command_id] = outcome
-        self.move_cursor(outcome.seq)
-
-    def move_cursor(self, seq: int) -> None:
-        """Move the cursor to a place, never back; new commands come after it, or they would never be applied."""
-        self.cursor = max(self.cursor, seq)
+        self.cursor = max(self.cursor, outcome.seq)
         self.last_seq = max(self.last_seq, self.cursor)
 
     def after(self, after: int, limit: int) -> tuple[list[CommandRecord], int]:

@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 
 from ..errors import Invalid
 from ..jsonvalue import loads
+from ..runtime.delta import Checkpoint
 from ..runtime.models import RunState
 from .applying import files_of, line_of
 from .base import Changes, CommandOutcome, CommandRecord, RunRow
+from .chains import Chains
 from .entries import Entry, RunEntry
+from .file_inbox import FileInbox
 from .journal import Placed
 from .layout import FileHead, Layout
 from .ledger_index import LedgerIndex
-from .tables import Inbox, RunTable
+from .tables import RunTable
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Recent:
     `body_end` are the offsets in the journal of the newest entry and of the one that has the checkpoint.
     """
 
-    body: bytes
+    checkpoint: Checkpoint | None
     first: int
     at: int
     records: list[bytes]
@@ -55,12 +58,13 @@ class DirectoryView:
         self.lock = threading.RLock()
         self.layout = layout
         self.table = RunTable()
-        self.inbox = Inbox()
+        self.inbox = FileInbox(layout.commands, layout.outcomes)
         self.index = LedgerIndex(layout)
         self.heads: dict[str, FileHead] = {}
         self.epoch = 0
         self.commands_size = 0
         self.outcomes_size = 0
+        self.chains = Chains()
         self.touched: set[str] = set()  # files that the journal's generation has entries for
         self._recents: dict[str, Recent] = {}
         self._pending: deque[Placed] = deque()
@@ -71,13 +75,13 @@ class DirectoryView:
     def head(self, run_id: str) -> FileHead:
         return self.heads.get(run_id) or FileHead()
 
-    def stored(self, run_id: str) -> tuple[bytes, FileHead] | None:
-        """Return a run's newest checkpoint and head, or None; the checkpoint is empty when the file has it."""
+    def stored(self, run_id: str) -> tuple[Checkpoint | None, FileHead] | None:
+        """Return a run's newest checkpoint and head, or None; the checkpoint is None when the file has it."""
         with self.lock:
             if run_id not in self.table:
                 return None
             recent = self._recents.get(run_id)
-            return (recent.body if recent is not None else b""), self.head(run_id)
+            return (recent.checkpoint if recent is not None else None), self.head(run_id)
 
     def page(self, run_id: str, first: int, limit: int) -> Page:
         """Return where the records from number `first` (from 0) on are, at most `limit` of them."""
@@ -101,7 +105,7 @@ class DirectoryView:
                 for run in entry.runs:
                     self._take_in_run(run, end, rows, is_applied=is_applied)
                 has_commands = has_commands or entry.command is not None
-                self._take_in_rest(entry)
+                self._take_in_rest(entry, is_applied=is_applied)
                 if not is_applied:
                     self._pending.append((end, entry))
                     self.touched.update(files_of(self.layout, entry))
@@ -110,32 +114,34 @@ class DirectoryView:
     def _take_in_run(self, run: RunEntry, end: int, rows: dict[str, RunRow], *, is_applied: bool) -> None:
         self.heads[run.run_id] = FileHead(run.revision, run.ledger_len, run.ledger_hash, run.ledger_bytes)
         self.index.extend(run.run_id, run.ledger_at, run.lines)
+        checkpoint = self.chains.take_in(run)
         if not is_applied:
-            self._keep(run, end)
+            self._keep(run, checkpoint, end)
         row = self._row(run)
         if row is not None:
             self.table.put(row)
             rows.pop(run.run_id, None)
             rows[run.run_id] = row
 
-    def _keep(self, run: RunEntry, end: int) -> None:
+    def _keep(self, run: RunEntry, checkpoint: Checkpoint | None, end: int) -> None:
         records = run.lines.split(b"\n")[:-1]
         recent = self._recents.get(run.run_id)
         if recent is None:
             first = run.ledger_len - len(records)
-            self._recents[run.run_id] = Recent(run.body, first, run.ledger_at, records, end, end if run.body else 0)
+            body_end = end if checkpoint is not None else 0
+            self._recents[run.run_id] = Recent(checkpoint, first, run.ledger_at, records, end, body_end)
             return
-        if run.body:
-            recent.body, recent.body_end = run.body, end
+        if checkpoint is not None:
+            recent.checkpoint, recent.body_end = checkpoint, end
         recent.records += records
         recent.end = end
 
-    def _take_in_rest(self, entry: Entry) -> None:
+    def _take_in_rest(self, entry: Entry, *, is_applied: bool) -> None:
         if entry.command is not None:
-            self.inbox.put(CommandRecord(**entry.command))
+            self.inbox.put(CommandRecord(**entry.command), entry.command_at, is_in_file=is_applied)
             self.commands_size = entry.command_at + len(line_of(entry.command))
         if entry.outcome is not None:
-            self.inbox.settle(CommandOutcome(**entry.outcome))
+            self.inbox.settle(CommandOutcome(**entry.outcome), entry.outcome_at, is_in_file=is_applied)
             self.outcomes_size = entry.outcome_at + len(line_of(entry.outcome))
         if entry.epoch is not None:
             self.epoch = entry.epoch
@@ -143,10 +149,10 @@ class DirectoryView:
     def _row(self, run: RunEntry) -> RunRow | None:
         if run.row is not None:
             return run.row
-        if run.body:
+        if run.has_checkpoint:
             try:
-                state = RunState.from_dict(loads(run.body))
-            except Invalid:
+                state = RunState.from_dict(loads(run.body) if run.body else {**loads(run.delta)["fields"], "vars": {}})
+            except (Invalid, TypeError, KeyError):
                 return None
             return RunRow.of(state, revision=run.revision, ledger_len=run.ledger_len)
         known = self.table.get(run.run_id)
@@ -187,12 +193,18 @@ class DirectoryView:
                 self._pending_from = end
                 for run in entry.runs:
                     self._forget_run(run, offset)
+                if entry.command is not None:
+                    self.inbox.note_command_in_file(entry.command["seq"])
+                if entry.outcome is not None:
+                    self.inbox.note_outcome_in_file(entry.outcome["seq"])
 
     def begin_generation(self, start: int) -> None:
         """Take note that everything is in the files, durably, and the journal goes on from an offset."""
         with self.lock:
             self._pending.clear()
             self._recents.clear()
+            self.chains.clear()
+            self.inbox.note_all_in_files()
             self._pending_from = start
             self.touched.clear()
 

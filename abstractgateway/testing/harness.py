@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..compose import as_tool_box, build_runtime
+from ..compose import as_tool_box, build_runtime, workspace_policy
 from ..config import GatewayConfig
 from ..errors import Invalid, NotFound
-from ..hosts import BundleHost, FlowSet, Hosts
+from ..hosts import BundleHost, FlowSet, HostedWorkflows, Hosts, StartedFlows
 from ..jsonvalue import JsonObject
 from ..runner import Runner
 from ..runtime.effects.model import LanguageModel
@@ -19,6 +19,7 @@ from ..runtime.lifecycle import is_paused, resume
 from ..runtime.models import RunState, WaitReason, WaitState
 from ..service.runs import RunService
 from ..stores import open_memory_stores
+from ..visualflow.nodes.knowledge import KnowledgeGraph
 from .clock import ManualClock
 
 Reply = str | JsonObject
@@ -41,7 +42,7 @@ class GatewayHarness:
     """Runs bundles and drawn flows in memory.
 
     `bundles` are paths of `.flow` files, `flows` VisualFlow documents by id; `model` answers model calls and `tools`
-    are functions by name. Raises `Invalid` for a bundle or flow that cannot be used.
+    are functions by name; `knowledge` keeps statements. Raises `Invalid` for a bundle or flow that cannot be used.
     """
 
     def __init__(
@@ -52,23 +53,40 @@ class GatewayHarness:
         model: LanguageModel | None = None,
         tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
         config: GatewayConfig | None = None,
+        knowledge: KnowledgeGraph | None = None,
     ) -> None:
         settings = config or GatewayConfig(store_backend="memory")
         self.clock = ManualClock()
         self.stores = open_memory_stores()
         self.host = Hosts(*_hosts(flows, bundles))
+        hosted = HostedWorkflows(self.host)
+        started = StartedFlows(hosted=hosted, stores=self.stores, max_depth=settings.max_subflow_depth)
         self.runtime = build_runtime(
-            settings, stores=self.stores, host=self.host, clock=self.clock, model=model, tools=as_tool_box(tools)
+            settings,
+            stores=self.stores,
+            hosted=hosted,
+            clock=self.clock,
+            model=model,
+            tools=as_tool_box(tools),
+            knowledge=knowledge,
         )
         self.runner = Runner(
             stores=self.stores,
             runtime=self.runtime,
-            find_workflow=self.host.workflow,
+            find_workflow=started.served,
+            registry_of=started.registry,
             clock=self.clock,
             step_batch=settings.step_batch,
             inline=True,
         )
-        self.runs = RunService(stores=self.stores, runtime=self.runtime, host=self.host, runner=self.runner)
+        self.runs = RunService(
+            stores=self.stores,
+            runtime=self.runtime,
+            host=self.host,
+            runner=self.runner,
+            find_workflow=started.workflow,
+            clamp=workspace_policy(settings).clamp,
+        )
 
     def run(
         self,

@@ -17,6 +17,7 @@ from .graph import Graph, Problem, build_graph, data_order, find_cycle
 from .handlers import action_handler, ask_handler, pure_handler, with_output_keys
 from .node import Action, Ask, Control, NodeType, Pure, Site
 from .nodes.agents import agent_workflow_id
+from .nodes.elsewhere import REFUSALS
 from .nodes.listeners import listener_workflow_id
 from .nodes.registry import REGISTRY, is_pure_without_pins, library
 from .nodes.subflow import referenced_flow
@@ -135,7 +136,14 @@ def _handler(node: Node, plan: _Plan, compiler: InputCompiler) -> NodeHandler:
 def _unknown_types(flow: Flow) -> list[str]:
     """Unknown types are refused wherever they are: nobody can say what the flow would have done."""
     unknown = [node for node in flow.nodes.values() if node.type not in REGISTRY]
-    return [f"node {node.id!r} has the type {node.type!r}, which this gateway does not run" for node in unknown]
+    return [
+        f"node {node.id!r} has the type {node.type!r}, which this gateway does not run{_why(node)}" for node in unknown
+    ]
+
+
+def _why(node: Node) -> str:
+    reason = REFUSALS.get(node.type)
+    return f": {reason}" if reason else ""
 
 
 def _node_problems(node: Node, graph: Graph) -> list[Problem]:

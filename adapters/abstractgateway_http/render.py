@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from mimetypes import guess_extension
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 from urllib.parse import quote
 from zlib import crc32
 
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wrappers import Request, Response
+from werkzeug.wsgi import FileWrapper
 
 from abstractgateway import jsonvalue
 from abstractgateway.errors import GatewayError, Unavailable
@@ -29,12 +30,24 @@ class Artifact(Protocol):
 
     artifact_id: str
     content_type: str
+    size_bytes: int
     blob_id: str
     tags: dict[str, str]
 
 
+class ArtifactFile(Protocol):
+    """An artifact to read from, as the service opens it; a seekable binary file."""
+
+    @property
+    def metadata(self) -> Artifact: ...
+
+    def read(self, size: int = -1) -> bytes | None: ...
+
+
 _UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f/\\"]')
 JSON_TYPE = "application/json"
+CONTENT_PART = 1 << 20
+"""How many bytes of an artifact are in memory at once while it is sent."""
 REQUEST_ID = "X-Request-Id"
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -61,22 +74,25 @@ def tagged_answer(request: Request, payload: Any, revision: int) -> Response:
     return response
 
 
-def content_answer(request: Request, metadata: Artifact, content: bytes) -> Response:
+def content_answer(request: Request, file: ArtifactFile) -> Response:
     """Return the bytes of an artifact, or a range of them; browsers save them and never run them.
 
-    Raises `Refused` when the range lies outside of them.
+    They are read while they are sent. Raises `Refused` when the range lies outside of them.
     """
-    response = Response(content, 200, content_type=metadata.content_type)
+    metadata = file.metadata
+    size = metadata.size_bytes
+    response = Response(FileWrapper(cast("IO[bytes]", file), CONTENT_PART), 200, content_type=metadata.content_type)
+    response.content_length = size
     response.headers["Content-Disposition"] = _disposition(_file_name(metadata))
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "private, no-cache"
     response.set_etag(metadata.blob_id or metadata.artifact_id)
     try:
-        response.make_conditional(request.environ, accept_ranges=True, complete_length=len(content))
+        response.make_conditional(request.environ, accept_ranges=True, complete_length=size)
     except RequestedRangeNotSatisfiable as error:
-        detail = f"the content has {len(content)} bytes; ask for a range inside them"
-        headers = (("Content-Range", f"bytes */{len(content)}"),)
+        detail = f"the content has {size} bytes; ask for a range inside them"
+        headers = (("Content-Range", f"bytes */{size}"),)
         raise Refused(416, "range_not_satisfiable", detail, headers) from error
     return response
 

@@ -13,6 +13,11 @@ def shape(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+def with_optional(schema: Schema, **properties: Schema) -> Schema:
+    """Return the schema of an object that may also have these keys."""
+    return {**schema, "properties": {**schema["properties"], **properties}}
+
+
 def listed(items: Schema) -> Schema:
     """Return the schema of a list."""
     return {"type": "array", "items": items}
@@ -131,7 +136,7 @@ COMPONENTS: Mapping[str, Schema] = {
     ),
     "Started": shape(run_id=TEXT),
     "Run": shape(**_SUMMARY, ledger_len=COUNT, output=ANYTHING, blocked_by=maybe(OBJECT)),
-    "RunList": shape(items=listed(shape(**_SUMMARY))),
+    "RunList": with_optional(shape(items=listed(shape(**_SUMMARY))), next_cursor=TEXT),
     "InputData": shape(
         run_id=TEXT,
         workflow_id=TEXT,

@@ -23,10 +23,11 @@ def say(run, ctx):  # type: ignore[no-untyped-def]
 
 
 def call(run, ctx):  # type: ignore[no-untyped-def]
-    """Perform an effect on the outside world and come back, until `left` is used up."""
+    """Change 1 KB of the variables and perform an effect on the outside world, until `left` is used up."""
     left = run.vars["left"] = run.vars["left"] - 1
     if left < 0:
         return StepPlan("call", complete_output={"ok": True})
+    run.vars[f"part {left % run.vars['parts']}"] = f"{left:08}" * 128
     return StepPlan("call", effect=Effect(EffectType.TOOL_CALLS, {"n": left}, "called"), next_node="call")
 
 
@@ -49,10 +50,11 @@ def sequential(stores: Stores, steps: int) -> float:
     return steps / (time.perf_counter() - begin)
 
 
-def external(stores: Stores, steps: int) -> float:
+def external(stores: Stores, steps: int, *, state_kb: int) -> float:
     handlers = {EffectType.TOOL_CALLS: lambda run, effect, following: EffectOutcome.completed({"done": True})}
     runtime = Runtime(stores=stores, effect_handlers=handlers)
-    run_id = runtime.start(workflow=CALL, vars={"left": steps})
+    parts = {f"part {number}": "x" * 1024 for number in range(state_kb)}
+    run_id = runtime.start(workflow=CALL, vars={"left": steps, "parts": state_kb, **parts})
     begin = time.perf_counter()
     state = runtime.tick(workflow=CALL, run_id=run_id, max_steps=2 * steps)
     assert state.status.value == "completed", state.error
@@ -96,7 +98,8 @@ def main() -> None:
             "1 run x 1,000 steps": sequential(stores, 1000),
             "1 run x 10,000 steps": sequential(stores, 10_000),
             "200 runs x 10 steps": concurrent(stores, 200, 10),
-            "1 run x 300 outside effects": external(stores, 300),
+            "1 run x 300 outside effects": external(stores, 300, state_kb=2),
+            "the same with a state of 200 KB": external(stores, 300, state_kb=200),
         }
         stores.close()
     print(json.dumps(figures))

@@ -2,6 +2,9 @@
 
 A round starts a server on the same data directory, starts runs and answers their questions until enough of both is
 acknowledged, and kills it. At the end every acknowledged run is followed to its end and every command is looked up.
+
+The model and the tool of the runs write a line outside of the store each time, on stable storage before they return.
+What is written twice must be in doubt in the ledger: a further attempt, for the tool after its user said so.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ import json
 import queue
 import signal
 import threading
+import uuid
 import zipfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores import open_file_stores, open_sqlite_stores
+from abstractgateway.stores.base import RunQuery
 from tests.cli.processes import PATIENCE_S, Client, Process, environment, port_of, question_in
 
 PROGRAM = str(Path(__file__).with_name("scripted_gateway.py"))
@@ -26,12 +32,22 @@ GONE = (OSError, http.client.HTTPException, ValueError)
 """What a client meets when its server is killed: a reset, an empty answer, half an answer."""
 
 
+@dataclass(frozen=True)
+class Effects:
+    """How many effects were performed outside, begun again after a kill, and performed a second time by that."""
+
+    performed: int = 0
+    in_doubt: int = 0
+    doubled: int = 0
+
+
 @dataclass
 class Acknowledged:
     """What the gateway has said yes to: runs, and commands by id."""
 
     runs: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    effects: Effects = Effects()
 
 
 def run_rounds(directory: Path, backend: str, rounds: int, *, runs: int = 8, commands: int = 5) -> Acknowledged:
@@ -42,7 +58,9 @@ def run_rounds(directory: Path, backend: str, rounds: int, *, runs: int = 8, com
     flows = directory / "flows"
     flows.mkdir(parents=True)
     _write_bundle(flows / "busy.flow")
+    outside = directory / "outside.txt"
     env = environment(directory / "runtime", backend, FLOWS_DIR=flows, PROVIDER="scripted", MODEL="scripted")
+    env["OUTSIDE"] = str(outside)
     done = Acknowledged()
     for _ in range(rounds):
         _kill_one(env, done, runs=runs, commands=commands)
@@ -51,7 +69,7 @@ def run_rounds(directory: Path, backend: str, rounds: int, *, runs: int = 8, com
         for run_id in done.runs:
             _drive_to_end(client, run_id, done)
         assert process.end() == 0, process.output
-    _look_up(directory / "runtime", backend, done)
+    _look_up(directory / "runtime", backend, done, outside)
     return done
 
 
@@ -64,7 +82,9 @@ def _kill_one(env: dict[str, str], done: Acknowledged, *, runs: int, commands: i
 
         def start_runs() -> None:
             while not enough.is_set():
-                run_id = client.start(bundle_id="busy", input_data={"note": "é" * 50})
+                key = f"{uuid.uuid4().hex} é"
+                calls = [{"name": "post", "arguments": {"key": key}}]
+                run_id = client.start(bundle_id="busy", input_data={"key": key, "calls": calls})
                 done.runs.append(run_id)
                 begun.put(run_id)
 
@@ -96,14 +116,14 @@ def _drive_to_end(client: Client, run_id: str, done: Acknowledged, enough: threa
         key = question_in(record)
         if key is not None:
             command_id = f"{run_id}:{cursor}"
-            client.answer(run_id, key, "Bob", command_id)
+            client.answer(run_id, key, "retry" if key.startswith("in_doubt:") else "Bob", command_id)
             if command_id not in done.commands:
                 done.commands.append(command_id)
         if enough is not None and enough.is_set():
             return
 
 
-def _look_up(data_dir: Path, backend: str, done: Acknowledged) -> None:
+def _look_up(data_dir: Path, backend: str, done: Acknowledged, outside: Path) -> None:
     stores = open_sqlite_stores(data_dir) if backend == "sqlite" else open_file_stores(data_dir)
     try:
         for run_id in done.runs:
@@ -112,6 +132,7 @@ def _look_up(data_dir: Path, backend: str, done: Acknowledged) -> None:
             outcome = stores.commands.outcome(command_id)
             assert outcome is not None, f"command {command_id} was acknowledged and has no outcome"
             assert outcome.status == "applied", f"command {command_id} was {outcome.status}: {outcome.reason}"
+        done.effects = _compare_effects(stores, outside.read_text().splitlines())
     finally:
         stores.close()
 
@@ -125,7 +146,35 @@ def _check_run(stores: Any, run_id: str) -> None:
     assert verify_chain(records).ok, f"the ledger of run {run_id} is broken"
     effects = [record["effect"]["type"] for record in records if record["status"] == "completed" and record["effect"]]
     assert effects.count("llm_call") == MODEL_CALLS, f"run {run_id} made other model calls than it was drawn to"
-    assert effects.count("resume") == 1, f"run {run_id} was answered {effects.count('resume')} times"
+    asked = sum(question_in(record) is not None for record in records)
+    assert effects.count("resume") == asked, f"run {run_id} asked {asked} times, got {effects.count('resume')} answers"
+
+
+def _compare_effects(stores: Any, lines: list[str]) -> Effects:
+    """Compare what was done outside with what every run's ledger says, acknowledged or not."""
+    performed, intended, questions = Counter(lines), Counter[str](), Counter[str]()
+    for row in stores.runs.find(RunQuery(limit=None)):
+        for record in stores.ledger.list(row.run_id):
+            name = _name_of(record)
+            intended[name] += record["status"] == "started"
+            questions[name] += record["status"] == "waiting"
+    for name, times in performed.items():
+        assert times <= intended[name], f"{name!r} was performed {times} times, with {intended[name]} intents"
+        if name.startswith("tool_calls"):
+            assert intended[name] == 1 + questions[name], f"{name!r} was begun again without being asked for"
+    del intended[""]
+    again = sum(times - 1 for times in intended.values())
+    return Effects(performed.total(), again, performed.total() - len(performed))
+
+
+def _name_of(record: Any) -> str:
+    """Return the line that an effect writes outside; an empty one for a record of something else."""
+    effect = record["effect"] or {}
+    if effect.get("type") == "llm_call":
+        return f"llm_call {effect['payload']['prompt']}"
+    if effect.get("type") == "tool_calls":
+        return f"tool_calls {effect['payload']['tool_calls'][0]['arguments']['key']}"
+    return ""
 
 
 def _write_bundle(path: Path) -> None:
@@ -143,12 +192,14 @@ def _write_bundle(path: Path) -> None:
 
 
 def _drawing() -> dict[str, Any]:
-    """Return a flow that calls its model some times, says something as often, asks, and ends with the answer."""
+    """Return a flow that calls its model and says so, some times, calls a tool, asks, and ends with the answer."""
     nodes = [
-        _node("start", "on_flow_start", "", ">exec-out"),
+        _node("start", "on_flow_start", "", ">exec-out key calls"),
         _node("for", "for", ">exec-in start end step", ">loop >done i", {"start": 0, "end": MODEL_CALLS, "step": 1}),
-        _node("call", "llm_call", ">exec-in prompt", ">exec-out response", {"prompt": "work"}),
+        _node("text", "concat", "a b", "result"),
+        _node("call", "llm_call", ">exec-in prompt", ">exec-out response"),
         _node("say", "answer_user", ">exec-in message", ">exec-out", {"message": "worked"}),
+        _node("post", "tool_calls", ">exec-in tool_calls", ">exec-out success"),
         _node("ask", "ask_user", ">exec-in prompt", ">exec-out response", {"prompt": "Who?"}),
         _node("end", "on_flow_end", ">exec-in said", ""),
     ]
@@ -156,7 +207,12 @@ def _drawing() -> dict[str, Any]:
         ("start", "exec-out", "for", "exec-in"),
         ("for", "loop", "call", "exec-in"),
         ("call", "exec-out", "say", "exec-in"),
-        ("for", "done", "ask", "exec-in"),
+        ("start", "key", "text", "a"),
+        ("for", "i", "text", "b"),
+        ("text", "result", "call", "prompt"),
+        ("for", "done", "post", "exec-in"),
+        ("start", "calls", "post", "tool_calls"),
+        ("post", "exec-out", "ask", "exec-in"),
         ("ask", "exec-out", "end", "exec-in"),
         ("ask", "response", "end", "said"),
     ]

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
+
+from abstractgateway.stores.artifacts import FileArtifactStore
+from tests.http.conftest import packed
 
 CONTENT = b"0123456789"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -141,3 +145,76 @@ def test_the_flow_a_run_started_with_can_be_read(live, run_id):
     content = live.ask("GET", f"/runs/{run_id}/artifacts/{ref['artifact_id']}/content")
 
     assert hashlib.sha256(content.body).hexdigest() == ref["sha256"]
+
+
+LARGE = bytes(range(256)) * 12_345
+
+
+@pytest.fixture
+def filed(go_live):
+    """A gateway that keeps artifacts as files and lets nobody have a whole one in memory."""
+    gateway = go_live(store_backend="file", max_inline_bytes=1000)
+    gateway.upload(packed())
+    return gateway
+
+
+@pytest.fixture
+def large(filed) -> str:
+    """The path of an artifact that is sent in several parts."""
+    run_id = filed.start(bundle_id="echo", input_data={"prompt": "hi"})
+    stored = filed.service.stores.artifacts.store(LARGE, run_id=run_id)
+    return f"/runs/{run_id}/artifacts/{stored.artifact_id}/content"
+
+
+def test_large_content_is_sent_without_being_loaded(filed, large, monkeypatch):
+    monkeypatch.delattr(FileArtifactStore, "load")
+
+    whole = filed.ask("GET", large)
+    part = filed.ask("GET", large, "Range: bytes=1500000-2999999")
+
+    assert (whole.status, whole.headers["content-length"]) == (200, str(len(LARGE)))
+    assert whole.body == LARGE
+    assert (part.status, part.body) == (206, LARGE[1_500_000:3_000_000])
+    assert part.headers["content-range"] == f"bytes 1500000-2999999/{len(LARGE)}"
+
+
+def test_the_large_content_that_a_client_has_is_not_sent(filed, large):
+    etag = filed.ask("HEAD", large, has_body=False).headers["etag"]
+
+    assert filed.ask("GET", large, f"If-None-Match: {etag}", has_body=False).status == 304
+    assert filed.ask("GET", large, "Range: bytes=0-9", 'If-Range: "other"').status == 200
+    assert filed.ask("GET", large, "Range: bytes=0-9", f"If-Range: {etag}").status == 206
+
+
+@pytest.mark.parametrize("headers", [(), ("Range: bytes=0-1",)])
+def test_of_damaged_content_nothing_is_sent(filed, large, headers):
+    (blob,) = Path(filed.service.config.data_dir).glob(f"artifacts/blobs/{hashlib.sha256(LARGE).hexdigest()}.bin")
+    blob.write_bytes(b"X" + LARGE[1:])
+
+    answer = filed.ask("GET", large, *headers)
+
+    assert (answer.status, answer.json["code"]) == (503, "artifact_damaged")
+
+
+def test_a_large_output_is_whole_in_the_run_and_a_reference_in_the_ledger(filed):
+    text = "wörter " * 1000
+    run_id = filed.start(bundle_id="echo", input_data={"prompt": text})
+    filed.finish(run_id)
+
+    output = filed.ask("GET", f"/runs/{run_id}").json["output"]
+    ledger = filed.ask("GET", f"/runs/{run_id}/ledger").json["items"]
+
+    assert text in str(output)
+    ref = next(found for item in ledger if (found := reference_in(item["result"])) is not None)
+    content = filed.ask("GET", f"/runs/{run_id}/artifacts/{ref['$artifact']}/content")
+    assert (content.body.decode(), content.headers["content-type"]) == (text, "text/plain")
+    assert filed.ask("GET", f"/runs/{run_id}/input_data").json["input_data"]["prompt"] == text
+
+
+def reference_in(value):
+    """Return the first reference to an offloaded value in a JSON value."""
+    if not isinstance(value, dict):
+        return None
+    if "$offloaded" in value:
+        return value
+    return next((found for item in value.values() if (found := reference_in(item)) is not None), None)

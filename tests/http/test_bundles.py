@@ -368,3 +368,17 @@ def test_a_deprecations_file_that_cannot_be_read_is_set_aside(go_live, tmp_path:
 
     assert started.status == 200
     assert [item.name for item in path.parent.glob("workflow_deprecations*")][0].startswith(path.name + ".corrupt.")
+
+
+def test_a_directory_of_flows_is_served_without_bundles(go_live, tmp_path: Path):
+    (tmp_path / "flows" / "alone.json").write_text(json.dumps({**echo_flow(), "id": "alone"}))
+    live = go_live(workflow_source="visualflow")
+
+    started = live.ask("POST", "/runs/start", body={"flow_id": "alone"})
+    shown = live.ask("GET", "/workflows/alone/flow")
+    refused = live.upload(packed())
+
+    assert started.status == 200
+    assert [item["flow_id"] for item in live.ask("GET", "/bundles").json["flows"]] == ["alone"]
+    assert shown.json["flow"]["id"] == "alone"
+    assert (refused.status, refused.json["code"]) == (409, "no_bundles")

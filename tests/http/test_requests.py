@@ -51,6 +51,10 @@ def test_head_answers_like_get_without_the_body(ask):
                 "status": None,
                 "workflow_id": None,
                 "session_id": None,
+                "parent_run_id": None,
+                "updated_from": None,
+                "updated_to": None,
+                "cursor": None,
                 "root_only": False,
                 "include_ledger_len": True,
                 "include_metrics": False,
@@ -58,13 +62,18 @@ def test_head_answers_like_get_without_the_body(ask):
         ),
         (
             RUNS
-            + "?limit=500&status=waiting&workflow_id=w&session_id=s&root_only=on&include_ledger_len=off&status=failed",
+            + "?limit=500&status=waiting&workflow_id=w&session_id=s&root_only=on&include_ledger_len=off&status=failed"
+            + "&parent_run_id=p&updated_from=2026-11-21T07:00:00Z&updated_to=2026-11-22&cursor=1.5,r1",
             "runs.list",
             {
                 "limit": 500,
                 "status": "failed",
                 "workflow_id": "w",
                 "session_id": "s",
+                "parent_run_id": "p",
+                "updated_from": "2026-11-21T07:00:00Z",
+                "updated_to": "2026-11-22",
+                "cursor": "1.5,r1",
                 "root_only": True,
                 "include_ledger_len": False,
                 "include_metrics": False,

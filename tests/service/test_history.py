@@ -16,9 +16,9 @@ from abstractgateway.runtime import (
     StepStatus,
     WorkflowSpec,
 )
+from abstractgateway.runtime.offloading import MAX_INLINE_BYTES
 from abstractgateway.runtime.runtime import Runtime
 from abstractgateway.service.history import MAX_RUNS, export_run_history_bundle, run_tree
-from abstractgateway.service.large_values import MAX_INLINE_BYTES
 from abstractgateway.service.turns import answer_in, prompt_of, run_stats
 from abstractgateway.stores import open_memory_stores
 from abstractgateway.testing import GatewayHarness, ManualClock, ScriptedModel

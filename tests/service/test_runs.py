@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,39 @@ def test_an_unknown_run_is_not_found(gateway: GatewayService) -> None:
         gateway.runs.get("nope")
 
 
+def test_long_listings_come_in_pages(gateway: GatewayService) -> None:
+    ids = {gateway.runs.start(bundle_id="ask", session_id=f"s-{number}") for number in range(5)}
+    for run_id in ids:
+        wait_for_status(gateway, run_id, "waiting")
+
+    first = gateway.runs.list(limit=2)
+    second = gateway.runs.list(limit=2, cursor=first["next_cursor"])
+    third = gateway.runs.list(limit=2, cursor=second["next_cursor"])
+
+    pages = [[item["run_id"] for item in page["items"]] for page in (first, second, third)]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert {run_id for page in pages for run_id in page} == ids
+    assert "next_cursor" not in third
+
+
+def test_runs_are_listed_by_parent_and_time(gateway: GatewayService) -> None:
+    run_id = gateway.runs.start(bundle_id="ask")
+    wait_for_status(gateway, run_id, "waiting")
+    updated_at = gateway.runs.get(run_id)["updated_at"]
+
+    assert gateway.runs.list(parent_run_id=run_id) == {"items": []}
+    assert len(gateway.runs.list(updated_from=updated_at)["items"]) == 1
+    assert gateway.runs.list(updated_to=updated_at) == {"items": []}
+
+
+@pytest.mark.parametrize("query", [{"cursor": "soon"}, {"updated_from": "soon"}, {"updated_to": "2026-99-99"}])
+def test_a_listing_with_a_cursor_or_time_that_is_none_is_refused(
+    gateway: GatewayService, query: dict[str, str]
+) -> None:
+    with pytest.raises(Invalid, match=next(iter(query))):
+        gateway.runs.list(**query)
+
+
 def test_runs_are_listed_the_latest_first_with_full_summaries(gateway: GatewayService) -> None:
     ids = [gateway.runs.start(bundle_id="ask", session_id=f"s-{number}") for number in range(3)]
     for run_id in ids:
@@ -227,7 +261,7 @@ def test_a_list_has_metrics_where_they_are_asked_for_and_no_length_where_not(gat
     assert item["steps"] >= 2
 
 
-def test_a_run_whose_bundle_went_away_says_so(open_gateway: Open, tmp_path: Path, backend: str) -> None:
+def test_a_run_whose_bundle_and_stored_flow_went_away_says_so(open_gateway: Open, tmp_path: Path, backend: str) -> None:
     if backend == "memory":
         pytest.skip("nothing survives the process")
     first = open_gateway(runner_enabled=False)
@@ -235,6 +269,7 @@ def test_a_run_whose_bundle_went_away_says_so(open_gateway: Open, tmp_path: Path
     first.close()
     empty = tmp_path / "empty"
     empty.mkdir()
+    shutil.rmtree(tmp_path / "runtime" / "artifacts")
 
     second = open_gateway(flows_dir=empty)
     blocked = second.runs.get(run_id)["blocked_by"]

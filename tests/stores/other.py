@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from abstractgateway.errors import GatewayError
+from abstractgateway.errors import GatewayError, StaleWrite
 from abstractgateway.runtime.commit import CommandOutcome, Commit
 from abstractgateway.stores import open_file_stores, open_sqlite_stores
 from abstractgateway.stores.base import Changes, Stores
@@ -124,6 +126,26 @@ def _save_for_ever(stores: Stores, prefix: str) -> None:
         number += 1
 
 
+def _fight(stores: Stores, name: str, for_s: float) -> dict[str, list[Any]]:
+    """Start runs, send commands, claim the runs and change a shared one, and return what was acknowledged."""
+    done: dict[str, list[Any]] = {"runs": [], "won": [], "seqs": [], "epochs": [], "shared": []}
+    until = time.monotonic() + for_s
+    number = 0
+    while time.monotonic() < until:
+        done["runs"].append(save(stores, a_run(f"{name}-{number}"), count=2).state.run_id)
+        done["seqs"].append(stores.commands.append(a_command(f"{name}-{number}")).seq)
+        with suppress(StaleWrite):
+            stores.commit(Commit(runs=(write(a_run(f"contested-{number}", vars={"of": name}), count=1),)))
+            done["won"].append(number)
+        with suppress(StaleWrite):
+            save(stores, a_run("shared"), count=1)
+            done["shared"].append(number)
+        if number % 10 == 0:
+            done["epochs"].append(stores.claim(name))
+        number += 1
+    return done
+
+
 def _die_holding_the_lock(stores: Any) -> None:
     holder = stores.database if hasattr(stores, "database") else stores
     with holder.exclusive() if hasattr(holder, "exclusive") else holder._exclusive():
@@ -144,6 +166,7 @@ ACTIONS: dict[str, Callable[..., Any]] = {
     "outcome": _outcome,
     "stop": lambda stores: os.kill(os.getpid(), signal.SIGSTOP),
     "claim": lambda stores: stores.claim("other"),
+    "fight": _fight,
     "save_for_ever": _save_for_ever,
     "die_holding_the_lock": _die_holding_the_lock,
     "die_with_an_entry_in_the_journal_only": _die_with_an_entry_in_the_journal_only,

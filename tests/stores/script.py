@@ -15,7 +15,7 @@ from abstractgateway.stores import open_file_stores, open_memory_stores
 from abstractgateway.stores.base import RunQuery, Stores
 from abstractgateway.stores.disk import Disk
 from abstractgateway.testing import FaultyDisk, PowerLoss
-from tests.stores.shapes import a_command, a_run, appending, applied, save, waiting, write
+from tests.stores.shapes import a_command, a_run, appending, applied, changing, save, waiting, write
 
 Step = Callable[[Stores], Any]
 Picture = dict[str, Any]
@@ -33,6 +33,13 @@ def _settled(stores: Stores) -> None:
     stores.commit(Commit(runs=runs, outcome=applied(a_command("c1"), 1)))
 
 
+def _change_large(stores: Stores, **changes: Any) -> None:
+    """Write what changes of a large checkpoint, instead of all of it."""
+    stored = stores.runs.open("r4")
+    assert stored is not None
+    stores.commit(Commit(runs=(changing(stored, changes, count=1),)))
+
+
 STEPS: tuple[Step, ...] = (
     lambda stores: save(stores, a_run("r1", vars={"text": "é" * 300}), count=2),
     lambda stores: stores.commands.append(a_command("c1", payload={"x": "é"})),
@@ -43,7 +50,11 @@ STEPS: tuple[Step, ...] = (
     lambda stores: stores.commands.append(a_command("c2")),
     lambda stores: save(stores, a_run("r3"), count=3),
     lambda stores: stores.commit(Commit(outcome=applied(a_command("c2"), 2), command=a_command("c3"))),
+    lambda stores: save(stores, a_run("r4", vars={"large": ["x" * 17_000], "n": 0}), count=1),
+    lambda stores: _change_large(stores, n=1),
     lambda stores: save(stores, a_run("r1", current_node="e"), count=4),
+    lambda stores: _change_large(stores, n=2, more=["ü" * 600]),
+    lambda stores: _change_large(stores, n=3),
 )
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from abstractgateway.jsonvalue import JsonObject
 from abstractgateway.runtime.chain import encode_record
 from abstractgateway.runtime.commit import CommandOutcome, CommandRecord, Commit, RunWrite, StoredRun
-from abstractgateway.runtime.draft import encode_state
+from abstractgateway.runtime.delta import encode_delta, encode_state
 from abstractgateway.runtime.models import RunState, RunStatus, StepRecord, StepStatus, WaitReason, WaitState
+from abstractgateway.runtime.tracking import TrackedVars
 from abstractgateway.stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from abstractgateway.stores.base import Changes, Stores
 
@@ -81,6 +83,15 @@ def save(stores: Stores, state: RunState, *, count: int = 0, text: str = "x", **
     stored = stores.runs.open(state.run_id)
     assert stored is not None
     return stored
+
+
+def changing(stored: StoredRun, changes: JsonObject, *, count: int = 0) -> RunWrite:
+    """Return the write that puts some variables of a run after what is stored, as a delta, with so many new records."""
+    vars = TrackedVars(stored.state.vars)
+    vars.update(changes)
+    state = replace(stored.state, vars=vars)
+    delta = encode_delta(state, vars.take_changes())
+    return replace(write(stored.state, stored, count=count), state=state, body=b"", delta=delta)
 
 
 def appending(stored: StoredRun, count: int) -> RunWrite:

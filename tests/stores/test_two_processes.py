@@ -12,7 +12,7 @@ import pytest
 from abstractgateway.errors import LeaseLost, StaleWrite
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores import open_file_stores, open_sqlite_stores
-from abstractgateway.stores.base import Commit, Stores
+from abstractgateway.stores.base import Commit, RunQuery, Stores
 from tests.stores.other import Other
 from tests.stores.shapes import FILES, Backend, Told, a_command, a_run, applied, save, write
 
@@ -127,6 +127,43 @@ def test_processes_that_write_at_once_lose_and_double_nothing(mine: Stores, star
         assert others[0].ask("look_up", name) == [60, 120]
 
 
+FIGHTERS = 4
+FIGHT_S = 1.0
+LEAST_SHARE = 0.5
+"""Of what each would have had if all had had the same; without the lock one of them made a quarter."""
+
+
+def test_processes_that_fight_for_a_directory_lose_nothing_and_none_of_them_starves(mine: Stores, start: Start) -> None:
+    others = {f"p{number}": start() for number in range(FIGHTERS)}
+    done: dict[str, dict[str, list]] = {}
+
+    def fight(name: str) -> None:
+        done[name] = others[name].ask("fight", name, FIGHT_S)
+
+    threads = [threading.Thread(target=fight, args=(name,)) for name in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    def all_of(kind: str) -> list:
+        return [item for acknowledged in done.values() for item in acknowledged[kind]]
+
+    assert sorted(all_of("seqs")) == list(range(1, mine.commands.get_last_seq() + 1))
+    assert sorted(all_of("epochs")) == list(range(1, len(all_of("epochs")) + 1))
+    assert len(set(all_of("won"))) == len(all_of("won"))
+    assert mine.runs.open("shared").revision == len(all_of("shared"))
+    for name, acknowledged in done.items():
+        assert all(mine.runs.open(run_id).ledger_len == 2 for run_id in acknowledged["runs"])
+        assert all(mine.runs.open(f"contested-{number}").state.vars == {"of": name} for number in acknowledged["won"])
+    for row in mine.runs.find(RunQuery(limit=None)):
+        report = verify_chain(mine.ledger.list(row.run_id))
+        assert (report.ok, report.count) == (True, row.ledger_len)
+    counts = {name: len(acknowledged["runs"]) for name, acknowledged in done.items()}
+    print(f"commits of each process: {counts}")
+    assert min(counts.values()) >= LEAST_SHARE * sum(counts.values()) / FIGHTERS, counts
+
+
 def test_a_process_that_dies_with_the_lock_leaves_the_others_free(mine: Stores, start: Start) -> None:
     other, third = start(), start()
     save(mine, a_run())
@@ -135,6 +172,7 @@ def test_a_process_that_dies_with_the_lock_leaves_the_others_free(mine: Stores, 
     other.leave()
 
     assert save(mine, a_run()).revision == 2
+    third.wait_to_hear(lambda news: news["runs"].get("r1") == 2)
     assert third.ask("save", "r1") == 3
 
 

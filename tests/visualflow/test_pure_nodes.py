@@ -450,3 +450,50 @@ def test_compiling_does_not_change_or_keep_the_document(draw: Any, driver: Any) 
     driver.workflows["f"] = compiled.workflow
 
     assert driver.run("f").output["y"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "expected"),
+    [
+        ("merge", {"a": "", "b": {"y": 2}}, {"y": 2}),
+        ("set", {"object": "", "key": "k", "value": 1}, {"k": 1}),
+        ("set", {"object": {}, "key": None, "value": 1}, {"None": 1}),
+        ("array_map", {"items": [{"1": 2}], "key": 1}, [2]),
+        ("array_map", {"items": [{"a": 2}], "key": ["a"]}, [None]),
+        ("array_filter", {"items": [{"a": 1}], "key": {}, "value": 1}, []),
+        ("string_template", {"template": False, "vars": {}}, ""),
+        ("string_template", {"template": [], "vars": {}}, ""),
+        ("replace", {"text": "aa", "pattern": "a", "replacement": "b", "mode": True}, "ba"),
+        ("replace", {"text": "aa", "pattern": "a", "replacement": "b", "mode": False}, "aa"),
+    ],
+)
+def test_an_odd_input_counts_as_what_flows_have_always_taken_it_for(
+    evaluate: Any, kind: str, inputs: dict[str, Any], expected: Any
+) -> None:
+    assert evaluate(kind, inputs) == expected
+
+
+def test_a_format_without_values_misses_them(evaluate: Any) -> None:
+    with pytest.raises(ValueError, match="among the values"):
+        evaluate("format", {"template": "{a}"})
+
+
+@pytest.mark.parametrize(
+    ("given", "meta"),
+    [
+        ({"schema": 5}, {}),
+        ({"provider": 1, "model": " m "}, {"provider": "1", "model": "m"}),
+        ({"output_mode": 1}, {}),
+        ({"usage": [1]}, {}),
+        ({"usage": {"total_tokens": 3}}, {"usage": {"total_tokens": 3}}),
+        ({"warnings": "one"}, {"warnings": ["one"]}),
+        ({"warnings": [1, " "]}, {"warnings": ["1"]}),
+        ({"warnings": {"a": 1}}, {}),
+        ({"gen_time": 3}, {"gen_time": 3}),
+        ({"gen_time": True}, {}),
+    ],
+)
+def test_what_does_not_fit_into_meta_is_left_out_or_written_as_text(
+    evaluate: Any, given: dict[str, Any], meta: dict[str, Any]
+) -> None:
+    assert evaluate("make_meta", given, out="meta") == {"schema": "abstractcode.agent.v1.meta", "version": 1, **meta}

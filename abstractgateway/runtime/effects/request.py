@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...jsonvalue import JsonObject
 from ..draft import Draft, OpenRun
+from ..journal import visit_of
 from ..models import Effect, EffectOutcome, RunState
+from ..paths import namespace
 from ..registry import WorkflowRegistry
 
 
-@dataclass(frozen=True)
-class EffectRequest:
+class EffectRequest(NamedTuple):
     """One effect to perform inside a draft: whatever it changes becomes durable with the step itself."""
 
     draft: Draft
@@ -21,7 +21,6 @@ class EffectRequest:
     effect: Effect
     node_id: str
     next_node: str | None
-    visit: int
     registry: WorkflowRegistry | None
 
     @property
@@ -33,6 +32,11 @@ class EffectRequest:
         return self.effect.payload
 
     @property
+    def visit(self) -> int:
+        """How often the node has asked for an effect by now, from 1."""
+        return visit_of(namespace(self.run.state.vars, "_runtime"), self.node_id)
+
+    @property
     def resume_target(self) -> str | None:
         """The node to continue at after a wait: the payload's wish, else the plan's next node."""
         wished = self.payload.get("resume_to_node")
@@ -40,7 +44,12 @@ class EffectRequest:
 
     def first(self, *names: str, default: Any = None) -> Any:
         """Return the first of these payload fields that is there and not null."""
-        return next((self.payload[name] for name in names if self.payload.get(name) is not None), default)
+        payload = self.effect.payload
+        for name in names:
+            value = payload.get(name)
+            if value is not None:
+                return value
+        return default
 
 
 InternalEffect = Callable[[EffectRequest], EffectOutcome]

@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import Invalid
 from ...jsonvalue import JsonObject
 from ..models import EffectOutcome
+from ..offloading import check_whole
 from .request import EffectRequest
 
 _MISSING = object()
@@ -21,7 +22,7 @@ def vars_query(request: EffectRequest) -> EffectOutcome:
     if state is None:
         return _tool_result(request, error=f"unknown run {target!r}")
     try:
-        value = resolve_vars_path(state.vars, path)
+        value = resolve_vars_path(check_whole(state).vars, path)
     except Invalid as error:
         return _tool_result(request, error=error.why)
     found: JsonObject = {"path": path, "type": type(value).__name__}

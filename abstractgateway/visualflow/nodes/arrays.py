@@ -36,7 +36,7 @@ def _items(inputs: Inputs) -> list[Any]:
 
 def _array_map(_node: Node) -> Evaluate:
     def project(inputs: Inputs, _step: Step) -> list[Any]:
-        key = inputs.get("key", "")
+        key = str(inputs.get("key", ""))
         return [item.get(key) if isinstance(item, dict) else item for item in _items(inputs)]
 
     return project
@@ -44,7 +44,7 @@ def _array_map(_node: Node) -> Evaluate:
 
 def _array_filter(_node: Node) -> Evaluate:
     def keep(inputs: Inputs, _step: Step) -> list[Any]:
-        key, wanted = inputs.get("key", ""), inputs.get("value")
+        key, wanted = str(inputs.get("key", "")), inputs.get("value")
         return [item for item in _items(inputs) if (item.get(key) if isinstance(item, dict) else item) == wanted]
 
     return keep

@@ -1,19 +1,56 @@
-"""Nodes that assert and look up statements in a knowledge graph.
-
-The graph itself is the host's: a runtime without a handler for these effects fails the run and says which is missing.
-"""
+"""Nodes that assert and look up statements in a knowledge graph, which is the host's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from ...jsonvalue import JsonObject
-from ...runtime.models import EffectType
+from ...runtime.models import Effect, EffectOutcome, EffectType, RunState
 from ..flow import Node
 from ..node import Ask, Inputs, NodeType, Site
 from ..state import Step
 from ..values import MISSING, as_object
+
+Perform = Callable[[RunState, Effect, str | None], EffectOutcome]
+
+
+class KnowledgeGraph(Protocol):
+    """A store of statements `{subject, predicate, object, …}`; `request` holds the pins of the node that asks.
+
+    What is returned are the output pins of the node. Whatever is raised fails the run.
+    """
+
+    def assert_statements(self, run: RunState, request: JsonObject) -> JsonObject:
+        """Keep statements and return `{assertion_ids, count, ok}`."""
+
+    def query(self, run: RunState, request: JsonObject) -> JsonObject:
+        """Return `{items, count, ok, …}`: the statements that a request describes."""
+
+    def resolve(self, run: RunState, request: JsonObject) -> JsonObject:
+        """Return `{candidates, count, ok}`: what a label may stand for."""
+
+
+def knowledge_effects(graph: KnowledgeGraph | None) -> Mapping[EffectType, Perform]:
+    """Return the handlers of the three effects; without a graph they fail and say so."""
+    return {
+        EffectType.MEMORY_KG_ASSERT: _performed(graph.assert_statements if graph is not None else None),
+        EffectType.MEMORY_KG_QUERY: _performed(graph.query if graph is not None else None),
+        EffectType.MEMORY_KG_RESOLVE: _performed(graph.resolve if graph is not None else None),
+    }
+
+
+def _performed(ask: Callable[[RunState, JsonObject], JsonObject] | None) -> Perform:
+    def perform(run: RunState, effect: Effect, _next_node: str | None) -> EffectOutcome:
+        if ask is None:
+            return EffectOutcome.failed(
+                f"{effect.type.value}: this gateway has no knowledge graph; "
+                "give one to GatewayService.open(knowledge=...)"
+            )
+        return EffectOutcome.completed(ask(run, effect.payload))
+
+    return perform
+
 
 _ASSERTIONS = ("assertions", "triples", "items")
 

@@ -12,7 +12,7 @@ from ..flow import Node
 from ..lenient import parse_json, read_json
 from ..node import Evaluate, Inputs, NodeType, Pure
 from ..state import Step
-from ..values import MISSING, as_list, as_object, read_path, split_path, with_path
+from ..values import MISSING, as_list, as_object, first_text, read_path, split_path, with_path
 from .reports import agent_trace_report, format_tool_results
 
 _AGENT_META = "abstractcode.agent.v1.meta"
@@ -29,8 +29,8 @@ def _get(_node: Node) -> Evaluate:
 
 def _set(_node: Node) -> Evaluate:
     def put(inputs: Inputs, _step: Step) -> JsonObject:
-        target, key = _object_of(inputs.get("object", {}), "object"), inputs.get("key")
-        segments = split_path("" if key is None else str(key), brackets=False) or [""]
+        target = _object_of(inputs.get("object", {}), "object")
+        segments = split_path(str(inputs.get("key", "")), brackets=False) or [""]
         return with_path(target, segments, inputs.get("value"))
 
     return put
@@ -40,7 +40,7 @@ def _object_of(value: Any, pin: str) -> JsonObject:
     if isinstance(value, dict):
         return value
     try:
-        if isinstance(value, list):
+        if isinstance(value, list) or value == "":
             return {str(key): item for key, item in value}
     except (TypeError, ValueError):
         raise Invalid(pin, "is a list, but not one of pairs of a key and a value") from None
@@ -110,7 +110,7 @@ def _task_and_messages(inputs: Inputs) -> JsonObject:
 def _make_meta(_node: Node) -> Evaluate:
     def make(inputs: Inputs, _step: Step) -> JsonObject:
         meta = dict(as_object(inputs.get("extra")))
-        meta["schema"] = str(inputs.get("schema") or _AGENT_META)
+        meta["schema"] = first_text(inputs.get("schema")) or _AGENT_META
         meta["version"] = _whole(inputs.get("version"), 1)
         for name, convert in _META_FIELDS.items():
             value = convert(inputs.get(name))
@@ -128,11 +128,23 @@ def _whole(value: Any, default: int | None = None) -> int | None:
         return default
 
 
-def _real(value: Any) -> float | None:
-    try:
-        return None if value is None or isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
+def _measure(value: Any) -> Any:
+    """Whoever measured decides how it is written; only a truth value is no measure."""
+    return None if isinstance(value, bool) else value
+
+
+def _shown(value: Any) -> str | None:
+    return None if value is None else str(value).strip() or None
+
+
+def _warnings(value: Any) -> list[str] | None:
+    if isinstance(value, str) and value.strip():
+        return [value]
+    return [text for text in map(str, value) if text.strip()] if isinstance(value, list) else None
+
+
+def _object(value: Any) -> JsonObject | None:
+    return value if isinstance(value, dict) else None
 
 
 def _words(value: Any) -> str | None:
@@ -150,10 +162,13 @@ def _any(value: Any) -> Any:
 
 
 _META_FIELDS: dict[str, Any] = {
-    **dict.fromkeys(("output_mode", "provider", "model", "sub_run_id", "finish_reason"), _words),
+    **dict.fromkeys(("output_mode", "sub_run_id", "finish_reason"), _words),
+    **dict.fromkeys(("provider", "model"), _shown),
     **dict.fromkeys(("iterations", "tool_calls", "tool_results"), _whole),
-    **dict.fromkeys(("gen_time", "ttft_ms"), _real),
-    **dict.fromkeys(("usage", "warnings", "debug"), _any),
+    **dict.fromkeys(("gen_time", "ttft_ms"), _measure),
+    "usage": _object,
+    "warnings": _warnings,
+    "debug": _any,
     "trace": _trace,
 }
 

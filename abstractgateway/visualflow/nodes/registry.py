@@ -8,6 +8,7 @@ from types import MappingProxyType
 from ..node import Action, NodeType, Pure
 from ..sandbox import CodeRunner
 from . import (
+    active_memory,
     agents,
     arithmetic,
     arrays,
@@ -15,6 +16,7 @@ from . import (
     code,
     control,
     entry,
+    files,
     interaction,
     knowledge,
     listeners,
@@ -47,6 +49,8 @@ _FAMILIES = (
     listeners,
     memory,
     knowledge,
+    active_memory,
+    files,
 )
 
 REGISTRY: Mapping[str, NodeType] = MappingProxyType({row.name: row for family in _FAMILIES for row in family.TYPES})

@@ -88,7 +88,7 @@ def _join(_node: Node) -> Evaluate:
 
 def _format(_node: Node) -> Evaluate:
     def render(inputs: Inputs, _step: Step) -> str:
-        template, values = _text(inputs, "template"), inputs.get("values")
+        template, values = _text(inputs, "template"), inputs.get("values", {})
         if not isinstance(values, dict):
             return template
         return "".join(_format_piece(piece, values) for piece in Formatter().parse(template))
@@ -132,7 +132,8 @@ def _format_index(name: str, value: Any, keys: list[str]) -> Any:
 def _string_template(_node: Node) -> Evaluate:
     def render(inputs: Inputs, _step: Step) -> str:
         values = as_object(inputs.get("vars"))
-        return _PLACEHOLDER.sub(lambda match: _placeholder(match.group(1), values), _text_or_empty(inputs, "template"))
+        template = inputs.get("template")
+        return _PLACEHOLDER.sub(lambda match: _placeholder(match.group(1), values), str(template) if template else "")
 
     return render
 
@@ -186,6 +187,8 @@ def _replace(_node: Node) -> Evaluate:
 
 
 def _how_often(mode: Any) -> int:
+    if isinstance(mode, bool):
+        return int(mode)
     text = "" if mode is None else str(mode).strip().lower()
     if text in _FIRST_ONLY:
         return 1

@@ -22,8 +22,7 @@ def get_artifact(call: Call) -> Response:
 
 def get_artifact_content(call: Call) -> Response:
     """Return the bytes of an artifact, or the range of them that is asked for."""
-    metadata, content = call.gateway.artifacts.content(call.path["run_id"], call.path["artifact_id"])
-    return content_answer(call.request, metadata, content)
+    return content_answer(call.request, call.gateway.artifacts.open(call.path["run_id"], call.path["artifact_id"]))
 
 
 _ARTIFACTS = f"{API}/runs/{{run_id}}/artifacts"
