@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .clock import Clock, SystemClock
 from .config import GatewayConfig
@@ -16,6 +16,7 @@ from .runtime.effects.model import LanguageModel, call_model, no_model
 from .runtime.effects.tools import FunctionTools, ToolBox, call_tools
 from .runtime.limits import RuntimeConfig
 from .runtime.models import EffectType
+from .runtime.policy import InDoubt, NoRetryPolicy, Reconciler
 from .runtime.runtime import Runtime
 from .security.workspace import WorkspacePolicy
 from .service.artifacts import ArtifactService
@@ -49,6 +50,7 @@ def open_gateway(
     model: LanguageModel | None = None,
     tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
     knowledge: KnowledgeGraph | None = None,
+    reconcilers: Mapping[EffectType, Reconciler] | None = None,
 ) -> GatewayService:
     """Open a gateway and start its runner, unless the settings leave that to another process."""
     clock = SystemClock()
@@ -65,6 +67,7 @@ def open_gateway(
         tools=as_tool_box(tools),
         code_runner=code,
         knowledge=knowledge,
+        reconcilers=reconcilers,
     )
     started = StartedFlows(hosted=hosted, stores=stores, code_runner=code, max_depth=config.max_subflow_depth)
     runner = _build_runner(config, stores, runtime, started) if config.runner_enabled else None
@@ -172,10 +175,12 @@ def build_runtime(
     tools: ToolBox,
     code_runner: CodeRunner | None = None,
     knowledge: KnowledgeGraph | None = None,
+    reconcilers: Mapping[EffectType, Reconciler] | None = None,
 ) -> Runtime:
     """Return the kernel with the handlers of the effects that reach outside.
 
-    `code_runner` executes what code nodes do not finish while their run's step is being taken.
+    `code_runner` executes what code nodes do not finish while their run's step is being taken; `reconcilers` find out
+    what became of effects that a crash interrupted.
     """
     files = WorkspaceFiles(
         policy=workspace_policy(config), workspaces_dir=str(_workspaces_dir(config)), runs=stores.runs
@@ -193,7 +198,10 @@ def build_runtime(
         effect_handlers=handlers,
         workflow_registry=hosted,
         config=RuntimeConfig(provider=config.provider, model=config.model),
+        effect_policy=NoRetryPolicy(timeout=config.effect_timeout_s or None),
         in_doubt={EffectType.READ_FILE: "retry", EffectType.WRITE_FILE: "retry"},  # a second time changes nothing
+        in_doubt_tools=cast("dict[str, InDoubt]", dict(config.in_doubt_tools)),
+        reconcilers=reconcilers,
         clock=clock,
         max_inline_bytes=config.max_inline_bytes,
     )

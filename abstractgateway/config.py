@@ -7,6 +7,7 @@ documentation are made from the rows.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ class GatewayConfig:
     runner_enabled: bool = True
     advance_workers: int = 2
     effect_workers: int = 32
+    effect_timeout_s: float = 7200.0
+    in_doubt_tools: tuple[tuple[str, str], ...] = ()
     step_batch: int = 256
     max_inline_bytes: int = 262_144
     provider: str | None = None
@@ -67,6 +70,8 @@ class GatewayConfig:
         _check_choice("workflow_source", self.workflow_source, ("bundle", "visualflow"))
         _check_choice("store_backend", self.store_backend, ("file", "sqlite", "memory"))
         _check_choice("durability", self.durability, ("full", "relaxed"))
+        if not 0 <= self.effect_timeout_s < math.inf:
+            raise Invalid("effect_timeout_s", f"{self.effect_timeout_s!r} is neither 0 nor a number of seconds above 0")
         if self.store_backend == "sqlite":
             _check_inside(self.database_path, Path(self.data_dir))
 
@@ -123,6 +128,18 @@ def parse_list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
 
 
+def parse_rules(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the names and rules of items `name=rule`; a rule is `retry`, `ask` or `fail`."""
+    return tuple(_rule(item) for item in parse_list(text))
+
+
+def _rule(item: str) -> tuple[str, str]:
+    name, _, rule = (part.strip() for part in item.rpartition("="))
+    if not name or rule.lower() not in ("retry", "ask", "fail"):
+        raise ValueError(f"{item!r} is not name=retry, name=ask or name=fail")
+    return name, rule.lower()
+
+
 def parse_mounts(text: str) -> tuple[tuple[str, str], ...]:
     """Return the names and absolute directories of lines `name=/directory`; blank lines and comments do not count."""
     lines = (line.strip() for line in text.splitlines())
@@ -157,6 +174,13 @@ def _seconds(text: str) -> float:
     number = float(text)
     if not 0 < number <= 3600:
         raise ValueError("use a number of seconds above 0, up to 3600")
+    return number
+
+
+def _time_limit(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError("use 0, or a number of seconds above 0")
     return number
 
 
@@ -238,6 +262,19 @@ SETTINGS: tuple[Setting, ...] = (
         _env("EFFECT_WORKERS"),
         _at_least(1),
         "How many model calls and tools may be in flight at once.",
+    ),
+    Setting(
+        "effect_timeout_s",
+        _env("EFFECT_TIMEOUT_S"),
+        _time_limit,
+        "How many seconds one model call, tool call or other effect may take before it has failed; 0 for any number.",
+    ),
+    Setting(
+        "in_doubt_tools",
+        _env("IN_DOUBT_TOOLS"),
+        parse_rules,
+        "What becomes of a tool call that a crash interrupted: items `name=retry`, `name=ask` or `name=fail`; all other "
+        "tools are asked about.",
     ),
     Setting(
         "step_batch", _legacy("TICK_MAX_STEPS"), _at_least(1), "After how many steps a busy run shows its progress."

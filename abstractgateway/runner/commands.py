@@ -76,11 +76,6 @@ class CommandApplier:
 
     def _transact(self, change: Callable[[Draft], None], applied: CommandOutcome) -> None:
         with ExitStack() as stack:
-
-            def on_stale(attempt: int) -> None:
-                if attempt == PATIENT_ATTEMPTS:
-                    stack.enter_context(self._quietly())
-
             transact(
                 self._stores,
                 self._clock,
@@ -88,7 +83,7 @@ class CommandApplier:
                 epoch=self.epoch,
                 max_inline_bytes=self._max_inline_bytes,
                 to_commit=lambda draft, _: draft.to_commit(applied),
-                on_stale=on_stale,
+                on_stale=patience(stack, self._quietly),
             )
 
     def _reject(self, command: CommandRecord, reason: str) -> CommandOutcome:
@@ -98,6 +93,16 @@ class CommandApplier:
 
     def _outcome(self, command: CommandRecord, status: str, reason: str | None) -> CommandOutcome:
         return CommandOutcome(command.seq, command.command_id, status, reason, to_iso(self._clock.now()))
+
+
+def patience(stack: ExitStack, quietly: Callable[[], AbstractContextManager[None]]) -> Callable[[int], None]:
+    """Return what a transaction calls when it came too late: after a few attempts it goes on quietly, till its end."""
+
+    def on_stale(attempt: int) -> None:
+        if attempt == PATIENT_ATTEMPTS:
+            stack.enter_context(quietly())
+
+    return on_stale
 
 
 def _pause(draft: Draft, command: CommandRecord) -> None:

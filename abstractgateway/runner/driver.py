@@ -2,7 +2,8 @@
 
 A run is driven by one execution at a time. A worker does not wait for the disk: it submits a commit and takes the next
 run; whatever follows from the commit happens in its callback. An effect on the outside world runs in the effect pool,
-after the commit of its intent (promise G3), and comes back through the queue.
+after the commit of its intent (promise G3), and comes back through the queue: with its outcome, or because its time is
+up, whichever is first (`performances`).
 
 Who owns a run: from `offer` until `_release` a run is owned by exactly one `Work`, which is in the queue, with a
 worker, in the store's writer, in the effect pool, put aside because its workflow is missing, or resting after trouble.
@@ -28,6 +29,7 @@ from ..runtime.models import EffectOutcome, RunState, RunStatus, WorkflowSpec
 from ..runtime.registry import WorkflowRegistry, kernel_workflow
 from ..runtime.runtime import Runtime
 from ..stores.base import Done, RunRow, Stores, instant_or_none
+from .performances import Performance, Performances
 from .pool import Pool
 
 _log = logging.getLogger(__name__)
@@ -64,8 +66,9 @@ class Driver:
 
     `find_workflow` finds a workflow by its id alone; `registry_of`, if given, returns where a run looks for its own
     workflow and those of its children. `commit` is how commits are submitted, `on_trouble` what becomes of work that
-    failed unexpectedly (it is to come back through `retry`), `on_lease_lost` is called when another runner owns the runs now, `on_not_due` when a run is
-    to be offered again at a time (seconds since the epoch), and `on_put_aside` when one has to be unblocked later.
+    failed unexpectedly (it is to come back through `retry`), `on_lease_lost` is called when another runner owns the
+    runs now, `on_not_due` when a run is to be offered again at a time (seconds since the epoch), and `on_put_aside` when one
+    has to be unblocked later. `on_deadline` and `on_late` are those of `Performances`.
     """
 
     def __init__(
@@ -81,13 +84,21 @@ class Driver:
         on_lease_lost: Callable[[LeaseLost], None],
         on_not_due: Callable[[float, str], object],
         on_put_aside: Callable[[], None],
+        on_deadline: Callable[[float, Performance], None],
+        on_late: Callable[[str, PendingEffect, EffectOutcome], None],
         registry_of: Callable[[RunState], WorkflowRegistry] | None = None,
     ) -> None:
         self._stores = stores
         self._runtime = runtime
         self._find_hosted = find_workflow
         self._registry_of = registry_of
-        self._effects = effects
+        self._performances = Performances(
+            runtime=runtime,
+            pool=effects,
+            on_outcome=self._take_in,
+            on_late=on_late,
+            on_deadline=on_deadline,
+        )
         self._commit = commit
         self._step_batch = step_batch
         self._on_trouble = on_trouble
@@ -194,7 +205,12 @@ class Driver:
         """Return why a run that should go on does not, where it is the driver's affair."""
         with self._lock:
             reasons = (aside.reason for aside in self._aside.values() if run_id in aside.works)
-            return next(reasons, None) or self._troubles.get(run_id)
+            reason = next(reasons, None) or self._troubles.get(run_id)
+        return reason or self._performances.explain(run_id)
+
+    def time_out(self, performance: Performance) -> None:
+        """End an effect whose time is up, unless it is over."""
+        self._performances.time_out(performance)
 
     def _go_on(self, work: Work) -> None:
         if self._is_quiet and self._hold(work):
@@ -211,8 +227,7 @@ class Driver:
         if not self._is_draining:
             execution.advance(self._step_batch)
         if not execution.has_changes:
-            self._release(work.run_id, execution)
-            self._wait_on(execution.state)
+            self._stand(execution)
             return
         try:
             commit = execution.to_commit()
@@ -221,6 +236,14 @@ class Driver:
             self._release(work.run_id, None)
             return
         self._commit(commit, lambda receipt, error: self._committed(work, receipt, error))
+
+    def _stand(self, execution: Execution) -> None:
+        """Go on with an execution that stands where the store does: an effect in doubt, or nothing to do."""
+        if execution.pending is not None:
+            self._performances.begin(execution)
+            return
+        self._release(execution.state.run_id, execution)
+        self._wait_on(execution.state)
 
     def _hold(self, work: Work) -> bool:
         with self._lock:
@@ -266,7 +289,7 @@ class Driver:
         if self._troubles:
             self._forget_trouble(work.run_id)
         if execution.pending is not None:
-            self._effects.submit(self._perform, execution)
+            self._performances.begin(execution)
         elif execution.may_advance:
             self._queue.put(Work(work.run_id, execution))
         else:
@@ -282,11 +305,10 @@ class Driver:
         else:
             self._trouble(work, error)
 
-    def _perform(self, execution: Execution) -> None:
-        pending = execution.pending
-        assert pending is not None
-        outcome = self._runtime.perform(execution.state, pending)
-        self._queue.put(Work(execution.state.run_id, execution, (pending, outcome)))
+    def _take_in(
+        self, run_id: str, execution: Execution | None, pending: PendingEffect, outcome: EffectOutcome
+    ) -> None:
+        self._queue.put(Work(run_id, execution, (pending, outcome)))
 
     def _release(self, run_id: str, execution: Execution | None) -> None:
         """Let go of a run, and look at it again if there was news of it that this execution has not seen."""

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 _log = logging.getLogger(__name__)
 
+MOST_STUCK = 4
+"""How many threads may hang for each that works."""
+
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
@@ -19,6 +22,9 @@ class Pool(Protocol):
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call the function; it must not raise."""
 
+    def give_up(self, thread: threading.Thread) -> None:
+        """Count no more on a thread whose call does not end: another takes its place, and it ends with its call."""
+
     def shutdown(self) -> None:
         """Take no more calls; what is under way is left alone."""
 
@@ -27,6 +33,8 @@ class ThreadPool:
     """Calls functions in up to `size` daemon threads.
 
     A standard pool waits for its threads when the process ends; a model call that hangs would keep it from ending.
+    Threads that were given up are not among the `size`; there are up to `MOST_STUCK` times as many of them. Beyond that
+    no more are replaced until one of them comes back.
     """
 
     def __init__(self, size: int, name: str) -> None:
@@ -35,6 +43,9 @@ class ThreadPool:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
+        self._made = 0
+        self._stuck: set[threading.Thread] = set()  # given up, and replaced
+        self._unreplaced: set[threading.Thread] = set()  # given up when there were too many of them
         self._free = 0  # idle threads that no queued call counts on; of no meaning once there are `size` threads
         self._is_shut_down = False
 
@@ -49,8 +60,21 @@ class ThreadPool:
             if self._threads >= self._size:
                 return
             self._threads += 1
-            number = self._threads
-        threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+            thread = self._new_thread()
+        thread.start()
+
+    def give_up(self, thread: threading.Thread) -> None:
+        with self._lock:
+            if self._is_shut_down:
+                return
+            if len(self._stuck) < MOST_STUCK * self._size and self._replace():
+                self._stuck.add(thread)
+                _log.warning("%s: a call does not end; a fresh thread replaces %s", self._name, thread.name)
+            else:
+                self._unreplaced.add(thread)
+                _log.error(
+                    "%s: %d calls do not end; no thread replaces %s", self._name, len(self._stuck) + 1, thread.name
+                )
 
     def shutdown(self) -> None:
         with self._lock:
@@ -68,8 +92,34 @@ class ThreadPool:
                 function(*arguments)
             except BaseException:  # the thread is counted on; whatever a call raises, it must live on
                 _log.exception("a call in %s failed", self._name)
-            with self._lock:
-                self._free += 1
+            if not self._goes_on():
+                return
+
+    def _goes_on(self) -> bool:
+        """Say whether this thread, whose call has ended, is counted on."""
+        thread = threading.current_thread()
+        with self._lock:
+            if thread in self._stuck:
+                self._stuck.remove(thread)
+                if not self._unreplaced or self._is_shut_down:
+                    return False
+                self._stuck.add(self._unreplaced.pop())  # this one takes its place
+            self._unreplaced.discard(thread)
+            self._free += 1
+        return True
+
+    def _replace(self) -> bool:
+        """Start a thread that is idle at first; False where the system has no more of them."""
+        try:
+            self._new_thread().start()
+        except RuntimeError:
+            return False
+        self._free += 1
+        return True
+
+    def _new_thread(self) -> threading.Thread:
+        self._made += 1
+        return threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True)
 
 
 class InlinePool:
@@ -77,6 +127,9 @@ class InlinePool:
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         function(*arguments)
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """Do nothing: the calling thread is the caller's."""
 
     def shutdown(self) -> None:
         """Do nothing: there is no thread to end."""

@@ -13,13 +13,16 @@ from collections.abc import Callable
 from ..clock import Clock
 from ..errors import GatewayError, LeaseLost
 from ..runtime.commit import Commit
-from ..runtime.models import RunState, RunStatus, WaitReason, WorkflowSpec
+from ..runtime.execution import PendingEffect
+from ..runtime.models import EffectOutcome, RunState, RunStatus, WaitReason, WorkflowSpec
 from ..runtime.registry import WorkflowRegistry
 from ..runtime.runtime import Runtime
 from ..stores.base import Changes, Done, RunQuery, RunRow, Stores
 from .commands import CommandApplier
 from .driver import ACTOR, Driver, Work, describe
+from .late import LateOutcomes
 from .lock import RunnerLock
+from .performances import Performance
 from .pool import InlinePool, Pool, ThreadPool
 from .timers import Timers
 
@@ -39,7 +42,8 @@ class Runner:
     """Drives the runs of a store that belong to the gateway.
 
     `registry_of` returns where a run looks for its workflow and those of its children; without it they are what
-    `find_workflow` finds. A runner is started once and stopped once. With `inline` there is no thread: `run_until_idle` does the work.
+    `find_workflow` finds. A runner is started once and stopped once. With `inline` there is no thread: `run_until_idle`
+    does the work, and no effect can be timed out, because it is performed in between.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Runner:
         self._wake = threading.Event()
         self._timers: Timers[str] = Timers()  # run ids, by seconds since the epoch
         self._resting: Timers[Work] = Timers()  # by seconds of the monotonic clock
+        self._deadlines: Timers[Performance] = Timers(lambda performance: performance.is_over)  # monotonic as well
         self._effects: Pool = InlinePool() if inline else ThreadPool(effect_workers, "gateway-effect")
         self._driver = Driver(
             stores=stores,
@@ -76,11 +81,14 @@ class Runner:
             on_lease_lost=self._lose,
             on_not_due=self._add_timer,
             on_put_aside=self._wake.set,
+            on_deadline=self._add_deadline,
+            on_late=self._hear_late,
             registry_of=registry_of,
         )
         self._applier = CommandApplier(
             stores, clock, quietly=self._driver.quieted, max_inline_bytes=runtime.max_inline_bytes
         )
+        self._late = LateOutcomes(runtime, quietly=self._driver.quieted)
         self._loop_thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._has_commands = True
@@ -121,7 +129,7 @@ class Runner:
         self.own()
         self._driver.unblock()
         try:
-            while self._apply_commands() or self._release_due() or self._driver.work(wait=False):
+            while self._decide() or self._driver.work(wait=False):
                 continue
         except LeaseLost as error:
             self._lose(error)
@@ -180,6 +188,14 @@ class Runner:
         if self._timers.add(due, run_id):
             self._wake.set()
 
+    def _add_deadline(self, seconds: float, performance: Performance) -> None:
+        if self._deadlines.add(self._clock.monotonic() + seconds, performance):
+            self._wake.set()
+
+    def _hear_late(self, run_id: str, pending: PendingEffect, outcome: EffectOutcome) -> None:
+        self._late.add(run_id, pending, outcome)
+        self._wake.set()
+
     def _loop(self) -> None:
         while not (self._is_stopping() or self._try(self.own)):
             self._wake.wait(STANDBY_S)
@@ -194,6 +210,7 @@ class Runner:
                 self._wake.wait(self._idle_s())
         if not self._driver.drain(self._drain_s):
             _log.warning("stopped with effects or steps under way; effects among them will be in doubt")
+        self._try(self._late.record)
         self._driver.stop_workers(len(workers))
         for worker in workers:
             worker.join()
@@ -203,12 +220,16 @@ class Runner:
 
     def _turn(self) -> bool:
         """Do what the loop has to decide now; say whether there may be more."""
-        did_something = self._apply_commands()
-        did_something = self._release_due() or did_something
+        did_something = self._decide()
         if self._driver.has_blocked and self._clock.monotonic() >= self._next_unblock:
             self._next_unblock = self._clock.monotonic() + BLOCKED_S
             self._driver.unblock()
         return did_something
+
+    def _decide(self) -> bool:
+        did_something = self._apply_commands()
+        did_something = self._release_due() or did_something
+        return self._late.record() or did_something
 
     def _try(self, action: Callable[[], bool]) -> bool:
         try:
@@ -267,7 +288,10 @@ class Runner:
         rested = self._resting.pop_due(self._clock.monotonic())
         for work in rested:
             self._driver.retry(work)
-        return bool(due or rested)
+        overdue = self._deadlines.pop_due(self._clock.monotonic())
+        for performance in overdue:
+            self._driver.time_out(performance)
+        return bool(due or rested or overdue)
 
     def _idle_s(self) -> float | None:
         """Return how long there is nothing to decide; None for until somebody tells."""
@@ -275,12 +299,12 @@ class Runner:
         next_due = self._timers.next_due()
         if next_due is not None:
             waits += [max(0.0, next_due - self._clock.now().timestamp()), CLOCK_LOOK_S]
-        rested = self._resting.next_due()
-        if rested is not None:
-            waits.append(max(0.0, rested - self._clock.monotonic()))
+        for due in (self._resting.next_due(), self._deadlines.next_due()):
+            if due is not None:
+                waits.append(max(0.0, due - self._clock.monotonic()))
         if self._driver.has_blocked:
             waits.append(BLOCKED_S)
-        if self._has_commands:
+        if self._has_commands or self._late:
             waits.append(TROUBLE_S)
         return min(waits, default=None)
 

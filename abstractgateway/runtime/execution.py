@@ -165,13 +165,18 @@ class Execution:
         self.pending = None
         self._draft.begin_instant()
         found = journal.recall(self.state.vars)
-        if not pending.is_in_doubt or outcome.status is not StepStatus.STARTED:
-            outcome = _storable(outcome)
         is_wanted = found is not None and found.then is None and found.cursor == pending.cursor
-        if pending.is_in_doubt and not (is_wanted and self._is_cleared_up(pending, outcome)):
-            return
+        is_known = not (pending.is_in_doubt and outcome.status is StepStatus.STARTED)
+        if is_known:
+            outcome = _storable(outcome)
         if not is_wanted:
-            self._run.append(records.discarded(self._run, pending.record, outcome, now=self._draft.now_iso()))
+            if is_known:
+                self._run.append(records.discarded(self._run, pending.record, outcome, now=self._draft.now_iso()))
+            return
+        if pending.is_in_doubt:
+            self._note_reconciled(pending, outcome)
+        if not is_known:
+            journal.decide(self.state.vars, _THEN[self._rules.in_doubt.rule_of(pending.effect)])
             return
         journal.forget(self.state.vars)
         if lifecycle.is_pause_wait(self.state.waiting):
@@ -179,15 +184,10 @@ class Execution:
             return
         self._finish(pending, outcome)
 
-    def _is_cleared_up(self, pending: PendingEffect, outcome: EffectOutcome) -> bool:
-        """Record what a reconciler says; where it could not tell, the rule for effects in doubt comes next."""
+    def _note_reconciled(self, pending: PendingEffect, outcome: EffectOutcome) -> None:
         now = self._draft.now_iso()
-        self._run.append(records.reconciled(self._run, pending.record, outcome, cursor=pending.cursor, now=now))
-        if outcome.status is not StepStatus.STARTED:
-            return True
         self._run.touch(now)
-        journal.decide(self.state.vars, _THEN[self._rules.in_doubt.rule_of(pending.effect)])
-        return False
+        self._run.append(records.reconciled(self._run, pending.record, outcome, cursor=pending.cursor, now=now))
 
     def _settle_paused(self, pending: PendingEffect, outcome: EffectOutcome) -> None:
         """A run that was paused during its effect keeps the outcome, and is paused after the step instead of before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from ..errors import Invalid
 from .idempotency import compute_idempotency_key
@@ -155,7 +155,7 @@ def _name_in(call: Any) -> str:
 def _known_rule(field: str, rule: object) -> InDoubt:
     if rule not in _BY_CARE:
         raise Invalid(field, f"{rule!r} is not one of {', '.join(_BY_CARE)}")
-    return cast(InDoubt, rule)
+    return rule
 
 
 def _known_type(type: object) -> EffectType:

@@ -325,9 +325,19 @@ class Runtime:
         """
         self.transact(lambda draft: _update_limits(draft.open(run_id), updates))
 
-    def transact(self, change: Callable[[Draft], Result]) -> Result:
-        """Apply a change to a fresh draft and commit it, again when somebody else was faster."""
-        return transact(self.stores, self.clock, change, epoch=self.epoch, max_inline_bytes=self.max_inline_bytes)
+    def transact(self, change: Callable[[Draft], Result], *, on_stale: Callable[[int], None] | None = None) -> Result:
+        """Apply a change to a fresh draft and commit it, again when somebody else was faster.
+
+        `on_stale` is called with the number of the attempt (from 1) that came too late.
+        """
+        return transact(
+            self.stores,
+            self.clock,
+            change,
+            epoch=self.epoch,
+            max_inline_bytes=self.max_inline_bytes,
+            on_stale=on_stale,
+        )
 
     def _draft(self) -> Draft:
         return Draft(self.stores, self.clock, epoch=self.epoch, max_inline_bytes=self.max_inline_bytes)

@@ -11,6 +11,8 @@ from ..config import GatewayConfig
 from ..runner.runner import Runner
 from ..runtime.effects.model import LanguageModel
 from ..runtime.effects.tools import ToolBox
+from ..runtime.models import EffectType
+from ..runtime.policy import Reconciler
 from ..stores.base import Changes, Stores
 from ..visualflow.nodes.knowledge import KnowledgeGraph
 from .artifacts import ArtifactService
@@ -64,16 +66,20 @@ class GatewayService:
         model: LanguageModel | None = None,
         tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
         knowledge: KnowledgeGraph | None = None,
+        reconcilers: Mapping[EffectType, Reconciler] | None = None,
     ) -> GatewayService:
         """Open a gateway on a data directory and start its runner; without a config, the environment's settings.
 
         `model` answers model calls, `tools` are what agents and flows may call: a `ToolBox`, or functions by name, and
-        `knowledge` is where flows keep statements.
+        `knowledge` is where flows keep statements. `reconcilers` find out, by effect type, what became of an effect
+        that a crash interrupted: each is called `(run, effect, idempotency_key)` and returns its outcome, or None.
         Raises `Invalid` for settings that cannot work, `Unavailable` when the data directory cannot be used.
         """
         open_gateway = pkgutil.resolve_name("abstractgateway.compose:open_gateway")  # above this floor of the house
         settings = config or GatewayConfig.from_env()
-        opened: GatewayService = open_gateway(settings, model=model, tools=tools, knowledge=knowledge)
+        opened: GatewayService = open_gateway(
+            settings, model=model, tools=tools, knowledge=knowledge, reconcilers=reconcilers
+        )
         return opened
 
     def subscribe(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from ..clock import parse_iso, to_iso
+from ..errors import Invalid
 from ..jsonvalue import JsonObject
+from ..runtime import journal
 from ..runtime.lifecycle import is_pause_wait, is_paused
 from ..runtime.limits import token_use
 from ..runtime.models import RunState, RunStatus, WaitState
@@ -45,7 +49,9 @@ def run_summary(run: RunState, *, revision: int, ledger_len: int) -> JsonObject:
 def blocked_by(run: RunState, *, explanation: str | None) -> JsonObject | None:
     """Return why a run does not advance right now (promise G8); None for one that does, or that has ended.
 
-    `kind` is `pause`, `user`, `event`, `until`, `job`, `subworkflow`, `effect`, or `gateway` with the explanation.
+    `kind` is `pause`, `user`, `event`, `until`, `job`, `subworkflow`, `effect`, or `gateway` with the reason. What the
+    kernel itself waits for (an effect, the rest before another attempt, an answer about an effect in doubt) has an
+    `explanation`, a sentence.
     """
     if run.status.is_terminal:
         return None
@@ -53,12 +59,48 @@ def blocked_by(run: RunState, *, explanation: str | None) -> JsonObject | None:
         control = _object(_object(run.vars.get("_runtime")).get("control"))
         return {"kind": "pause", "since": control.get("paused_at"), "reason": control.get("pause_reason")}
     if run.waiting is not None and not is_pause_wait(run.waiting):
-        return {"kind": run.waiting.reason.value, "since": run.updated_at, **(_waiting(run.waiting) or {})}
+        told = {"kind": run.waiting.reason.value, "since": run.updated_at, **(_waiting(run.waiting) or {})}
+        return told | _explained(run, run.waiting)
     if explanation is not None:
         return {"kind": "gateway", "reason": explanation}
-    if run.status is RunStatus.RUNNING and _object(run.vars.get("_runtime")).get("in_flight"):
-        return {"kind": "effect", "since": run.updated_at, "node": run.current_node}
+    found = journal.recall(run.vars)
+    if run.status is RunStatus.RUNNING and found is not None and found.then is None:
+        return _performing(run, found)
     return None
+
+
+def _performing(run: RunState, found: journal.InFlight) -> JsonObject:
+    since, until = found.since or run.updated_at, _times_out_at(found)
+    text = f"performing {found.effect or 'an effect'} of node {run.current_node!r} since {since}"
+    return {
+        "kind": "effect",
+        "since": since,
+        "node": run.current_node,
+        "effect_type": found.effect,
+        "times_out_at": until,
+        "explanation": f"{text}, times out at {until}" if until else text,
+    }
+
+
+def _times_out_at(found: journal.InFlight) -> str | None:
+    if found.since is None or found.timeout_s is None:
+        return None
+    try:
+        return to_iso(parse_iso(found.since) + timedelta(seconds=found.timeout_s))
+    except (Invalid, OverflowError):
+        return None
+
+
+def _explained(run: RunState, waiting: WaitState) -> JsonObject:
+    """Return the sentence about a wait of the kernel's own, as a field to add."""
+    details = waiting.details or {}
+    if journal.is_question(waiting):
+        return {"explanation": f"in doubt: {waiting.prompt}"}
+    if details.get("kind") != "retry":
+        return {}
+    attempt, error = details.get("attempt"), details.get("error")
+    resting = f"resting until {waiting.until} before attempt {attempt} of node {run.current_node!r}"
+    return {"explanation": f"{resting} after: {error}"}
 
 
 def _waiting(waiting: WaitState | None) -> JsonObject | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..jsonvalue import JsonObject, dumps
+from ..runtime.delta import Checkpoint
 from .chains import Chains
 from .disk import Disk
 from .entries import Entry, RunEntry
@@ -90,9 +91,10 @@ def apply_entries(
             objects[layout.epoch] = {"epoch": entry.epoch}
     extents.write(disk)
     for run in checkpoints.values():
-        if run.run_id not in superseded:
+        checkpoint = Checkpoint(run.body) if run.body else chains.get(run.run_id)
+        if checkpoint is not None and run.run_id not in superseded:
             head = FileHead(run.revision, run.ledger_len, run.ledger_hash, run.ledger_bytes)
-            disk.replace(layout.run(run.run_id), encode_run(run.body or chains[run.run_id].whole(), head))
+            disk.replace(layout.run(run.run_id), encode_run(checkpoint.whole(), head))
     for path, value in objects.items():
         disk.replace(path, dumps(value))
 

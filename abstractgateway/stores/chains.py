@@ -18,22 +18,21 @@ class Chains:
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, Checkpoint]] = {}
 
-    def __contains__(self, run_id: object) -> bool:
-        return run_id in self._known
+    def get(self, run_id: str) -> Checkpoint | None:
+        return self._known[run_id][1] if run_id in self._known else None
 
-    def __getitem__(self, run_id: str) -> Checkpoint:
-        return self._known[run_id][1]
+    def has(self, run_id: str, revision: int) -> bool:
+        """Say whether the checkpoint of a revision is here, so that a delta can follow."""
+        return run_id in self._known and self._known[run_id][0] == revision
 
     def take_in(self, run: RunEntry) -> Checkpoint | None:
         """Return a run's checkpoint after an entry; None where the entry has none, or a delta of what is not here."""
         if run.body:
             checkpoint = Checkpoint(run.body)
         elif run.delta:
-            revision, known = self._known.get(run.run_id, (0, None))
-            if known is None or revision + 1 != run.revision:
-                self._known.pop(run.run_id, None)
+            if not self.has(run.run_id, run.revision - 1):
                 return None
-            checkpoint = known.with_delta(run.delta)
+            checkpoint = self._known[run.run_id][1].with_delta(run.delta)
         else:
             return None
         if len(checkpoint.body) >= DELTA_FROM_BYTES:
@@ -42,16 +41,19 @@ class Chains:
             self._known.pop(run.run_id, None)
         return checkpoint
 
-    def take_in_all(self, entries: Iterable[Entry]) -> set[str]:
-        """Take in entries, oldest first, and return the runs of which some have deltas of what is not here."""
-        broken: set[str] = set()
+    def take_in_all(self, entries: Iterable[Entry]) -> dict[str, int]:
+        """Take in entries, oldest first.
+
+        Return the runs of which some have deltas of what is not here, each with the revision of what is here, or 0.
+        """
+        broken: dict[str, int] = {}
         for entry in entries:
             for run in entry.runs:
                 found = self.take_in(run)
                 if run.delta and found is None:
-                    broken.add(run.run_id)
+                    broken[run.run_id] = self._known[run.run_id][0] if run.run_id in self._known else 0
                 elif run.body:
-                    broken.discard(run.run_id)
+                    broken.pop(run.run_id, None)
         return broken
 
     def clear(self) -> None:

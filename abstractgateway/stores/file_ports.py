@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import Invalid, Unavailable
 from ..runtime.delta import Checkpoint, encode_state
 from ..runtime.models import RunState
-from .base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, RunWrite, StoredRun
+from .base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, StoredRun
 from .layout import FileHead, decode_run
 from .queries import CommandQueries, LedgerQueries, RunQueries
 from .staging import Head
@@ -67,13 +67,16 @@ class JsonFileRunStore(RunQueries["FileStores"]):
         with view.lock:
             return view.table.children_of(run_id)
 
-    def whole(self, write: RunWrite) -> bytes:
-        """Return the whole checkpoint of a write that has a delta; what it changes is in the file.
+    def newest(self, run_id: str) -> Checkpoint:
+        """Return a run's newest checkpoint, from memory or its file.
 
-        Raises `OSError` and `Unavailable` when the file cannot be read, and `Invalid` when the delta does not fit it.
+        Raises `OSError` and `Unavailable` when the file cannot be read.
         """
-        state, _, _ = self._read(write.run_id)
-        return Checkpoint(encode_state(state), (write.delta,)).whole()
+        found = self.stores.view.stored(run_id)
+        if found is not None and found[0] is not None:
+            return found[0]
+        state, _, _ = self._read(run_id)
+        return Checkpoint(encode_state(state))
 
     def _read(self, run_id: str) -> tuple[RunState, FileHead | None, int]:
         """Return a checkpoint, where the run stands, and the size of its file in bytes."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import GatewayError, Invalid, Unavailable
-from ..runtime.delta import DELTA_FROM_BYTES
+from ..runtime.delta import DELTA_FROM_BYTES, Checkpoint
 from .applying import apply_entries, files_of, line_of
 from .artifacts import FileArtifactStore
 from .base import Changes, Commit, CommitReceipt, Done, Listener, RunQuery, RunRow, RunWrite
@@ -152,13 +152,14 @@ class FileStores:
     def _settle(self, placed: list[Placed]) -> DirectoryView:
         """Put the journal's entries into the files, and return what the directory then holds."""
         entries = [entry for _, entry in placed]
-        newer = checkpoints_ahead(self.layout, entries) if self._journal.is_damaged else ()
+        chains = Chains()
+        broken = chains.take_in_all(entries)
+        newer = checkpoints_ahead(self.layout, entries, broken) if self._journal.is_damaged else set()
+        for run_id in broken.keys() - newer:
+            self.problems.note(self.layout.run(run_id).name, "is behind: the journal lost what it changes")
         if self._journal.is_damaged:
             known = [entry.epoch for entry in entries if entry.epoch is not None]
             entries.append(Entry(epoch=max([read_epoch(self.layout, self.problems), *known])))
-        chains = Chains()
-        for run_id in chains.take_in_all(entries):
-            self.problems.note(self.layout.run(run_id).name, "is behind: the journal lost what it changes")
         apply_entries(self._disk, self.layout, entries, chains, newer)
         self._journal.mark_applied(self._journal.end)
         view = DirectoryView(self.layout)
@@ -224,7 +225,7 @@ class FileStores:
             last_seq=view.inbox.last_seq,
             epoch=view.epoch,
         )
-        places = _Places(view, self.runs.whole)
+        places = _Places(view, self.runs.newest)
         entries: list[Entry] = []
         for item in batch:
             try:
@@ -311,13 +312,14 @@ class FileStores:
 class _Places:
     """The offsets at which the lines of a batch go, each after those of the commits before it.
 
-    `whole` makes a delta into a whole checkpoint, for the first one of a run in a generation of the journal.
+    The first delta of a run in a generation of the journal becomes a whole checkpoint; `newest` reads what it changes.
     """
 
-    def __init__(self, view: DirectoryView, whole: Callable[[RunWrite], bytes]) -> None:
+    def __init__(self, view: DirectoryView, newest: Callable[[str], Checkpoint]) -> None:
         self._view = view
-        self._whole = whole
-        self._has_base: set[str] = set()
+        self._newest = newest
+        self._bodies: dict[str, bytes] = {}  # the whole checkpoints of this batch
+        self._based: set[str] = set()  # runs of this batch whose next write may be a delta
         self._ledgers: dict[str, int] = {}
         self._commands = view.commands_size
         self._outcomes = view.outcomes_size
@@ -360,11 +362,16 @@ class _Places:
         """Return the whole checkpoint of a write or what it changes, as the journal needs it; or neither."""
         if write.state is None:
             return b"", b""
-        if write.delta and (write.run_id in self._has_base or write.run_id in self._view.chains):
-            return b"", write.delta
-        body = self._whole(write) if write.delta else write.body
-        if len(body) >= DELTA_FROM_BYTES:
-            self._has_base.add(write.run_id)
+        run_id, body = write.run_id, write.body
+        if write.delta:
+            known = self._bodies.get(run_id)
+            if run_id in self._based or (known is None and self._view.chains.has(run_id, write.expected)):
+                self._based.add(run_id)
+                return b"", write.delta
+            base = Checkpoint(known) if known is not None else self._newest(run_id)
+            body = base.with_delta(write.delta).whole()
+        self._bodies[run_id] = body
+        (self._based.add if len(body) >= DELTA_FROM_BYTES else self._based.discard)(run_id)
         return body, b""
 
 

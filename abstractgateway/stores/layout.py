@@ -73,7 +73,7 @@ def size_of(file_stamp: bytes) -> int:
 
 def changed_ns(stamps: bytes) -> int:
     """Return when the last of some files changed, in nanoseconds since the epoch."""
-    return max(changed for _, changed, _ in STAMP.iter_unpack(stamps))
+    return max(int(changed) for _, changed, _ in STAMP.iter_unpack(stamps))
 
 
 def run_of(name: str) -> str | None:

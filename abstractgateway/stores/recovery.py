@@ -69,12 +69,13 @@ def read_epoch(layout: Layout, problems: Problems) -> int:
     return epoch
 
 
-def checkpoints_ahead(layout: Layout, entries: Iterable[Entry]) -> set[str]:
-    """Return the runs whose checkpoint files are newer than the newest of some entries.
+def checkpoints_ahead(layout: Layout, entries: Iterable[Entry], known: Mapping[str, int]) -> set[str]:
+    """Return the runs whose checkpoint files are newer than what some entries make of them.
 
-    That is so when the journal is damaged and has lost entries that were in the files already.
+    That is so when the journal is damaged and has lost entries that were in the files already. `known` has the revisions
+    of runs of which some entries cannot be used.
     """
-    revisions = {run.run_id: run.revision for entry in entries for run in entry.runs}
+    revisions = {run.run_id: run.revision for entry in entries for run in entry.runs} | dict(known)
     ahead: set[str] = set()
     for run_id, revision in revisions.items():
         try:

@@ -211,3 +211,28 @@ def test_what_is_stored_holds_the_flows_that_a_flow_runs(open_gateway: Open, flo
 
     assert (content["bundle_ref"], content["flow_id"]) == ("talk@1.0.0", "root")
     assert list(content["flows"]) == ["talk@1.0.0:child"]
+
+
+def test_a_listener_of_a_removed_bundle_still_hears(open_gateway: Open, flows_dir: Path) -> None:
+    nodes = [
+        *ASK,
+        node("end", "on_flow_end", ">"),
+        node("on", "on_event", "", "> payload", eventConfig={"name": "go", "scope": "session"}),
+        node("tell", "answer_user", "> message", ">"),
+    ]
+    edges = ["s > ask", "ask > end", "on > tell", "on/payload -> tell/message"]
+    install(flows_dir, root=flow(nodes, edges))
+    run_id = asked(open_gateway())
+    (flows_dir / "talk.flow").unlink()
+    gateway = open_gateway()
+
+    listener = next(item for item in gateway.runs.list(parent_run_id=run_id)["items"])
+    payload = {"name": "go", "session_id": run_id, "payload": {"value": "hello"}}
+    gateway.commands.submit(run_id=run_id, type="emit_event", payload=payload, command_id="c-1")
+
+    def said_hello() -> bool:
+        records = [json.loads(record) for record in gateway.ledger.read(listener["run_id"]).records]
+        effects = [record["effect"] for record in records if record.get("effect")]
+        return any(effect["type"] == "answer_user" and "hello" in effect["payload"]["message"] for effect in effects)
+
+    wait_for(gateway, said_hello)

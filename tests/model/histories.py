@@ -61,7 +61,8 @@ _run = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 4, 5))
 _starts = st.tuples(st.just("start"), _programs(2, min_size=1))
 _answers = st.tuples(st.just("answer"), _run, st.sampled_from(RESPONSES), st.sampled_from(("", "own", "stale")))
 _crashes = st.one_of(
-    st.tuples(st.just("crash"), st.sampled_from(("before", "after", "middle")), st.integers(1, 6)),
+    st.tuples(st.just("crash"), st.sampled_from(("before", "after")), st.integers(1, 6)),
+    st.tuples(st.just("crash"), st.just("middle"), st.integers(1, 6), st.sampled_from((30, 60, 80, 90, 99))),
     st.tuples(st.just("crash"), st.sampled_from(("calling", "called")), st.integers(1, 2)),
 )
 _bad_disks = st.tuples(st.just("bad disk"), st.sampled_from(("crash", "torn", "lose", "empty")), st.integers(1, 60))
@@ -71,6 +72,7 @@ OPERATIONS = st.one_of(
     _crashes,
     _answers,
     st.tuples(st.just("control"), _run, st.sampled_from(("pause", "pause", "resume", "resume", "cancel", "dance"))),
+    st.tuples(st.just("meanwhile"), _run),
     st.tuples(st.just("event"), st.sampled_from(NAMES)),
     st.tuples(st.just("again"), st.integers(0, 9)),
     st.tuples(st.just("tick"), _run, st.integers(0, 4)),
@@ -119,8 +121,11 @@ class Player:
         yield from ("events kept" for kept in self.model.mailbox.values() for _ in kept)
 
     def _compare(self) -> None:
-        assert not self.gateway.outside.broken_promises
-        assert pictures.of_gateway(self.gateway) == pictures.of_model(self.model)
+        broken = self.gateway.outside.broken_promises
+        assert not broken, f"on {self.gateway.backend}: {broken}"
+        found, foreseen = pictures.of_gateway(self.gateway), pictures.of_model(self.model)
+        odd = [f"{name}: {found[name]}, not {foreseen[name]}" for name in found if found[name] != foreseen[name]]
+        assert not odd, f"on {self.gateway.backend}: " + "; ".join(odd)
 
     def _start(self, program: Program) -> None:
         name = f"r{sum('.' not in known for known in self.model.runs) + 1}"
@@ -169,8 +174,8 @@ class Player:
         if self.gateway.backend != "files":
             self.gateway.outside.doom = Doom("middle", 1 + operations // 5)
 
-    def _crash(self, place: str, count: int) -> None:
-        self.gateway.outside.doom = Doom(place, count)
+    def _crash(self, place: str, count: int, share: int = 0) -> None:
+        self.gateway.outside.doom = Doom(place, count, share)
 
     # Commands.
 
@@ -178,13 +183,23 @@ class Player:
         self._send(self._named(number), type, {})
 
     def _answer(self, number: int, response: str, key: str) -> None:
-        run = self._named(number)
+        run = self._waiting("ask", "in_doubt", number=number)
         payload: dict[str, Any] = {"payload": {"response": response}}
         if key == "stale":
             payload["wait_key"] = "stale"
         elif key == "own" and self.gateway.wait_key(run):
             payload["wait_key"] = self.gateway.wait_key(run)
         self._send(run, "resume", payload)
+
+    def _meanwhile(self, number: int) -> None:
+        """Let what a run waits for come while it is paused: its event, and the end of its children."""
+        run = self._waiting("hear", "child", "await", number=number)
+        self._send(run, "pause", {})
+        self._event(run)
+        for child in self.model.runs[run].children if run in self.model.runs else ():
+            self._send(child.name, "cancel", {})
+        self._settle()
+        self._send(run, "resume", {})
 
     def _event(self, name: str) -> None:
         payload = {"name": name, "scope": "session", "session_id": "s", "payload": {"n": self._numbers}}
@@ -209,7 +224,15 @@ class Player:
 
     def _named(self, number: int) -> str:
         """Return the name of a run; now and then of one that there is not."""
-        names = sorted(self.model.runs)
+        return self._chosen(sorted(self.model.runs), number)
+
+    def _waiting(self, *kinds: str, number: int) -> str:
+        """Return the name of a run that waits for something of a kind; of any run where none does."""
+        runs = self.model.runs.values()
+        names = sorted(run.name for run in runs if run.wait is not None and run.wait.kind in kinds)
+        return self._chosen(names, number) if names else self._named(number)
+
+    def _chosen(self, names: list[str], number: int) -> str:
         return names[number % len(names)] if names and number < 5 else "nobody"
 
 

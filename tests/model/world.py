@@ -44,10 +44,14 @@ class Crash(BaseException):
 
 @dataclass
 class Doom:
-    """When the process is to die: at the `left`-th commit or call from now on, and where in it."""
+    """When the process is to die: at the `left`-th commit or call from now on, and where in it.
+
+    `share` says how much of a torn commit is kept, in percent of its bytes.
+    """
 
     place: str = ""
     left: int = 0
+    share: int = 50
 
     def strikes(self, *places: str) -> bool:
         """Count one commit or call, and say whether the process dies now."""
@@ -92,11 +96,11 @@ class Backend:
     def close(self) -> None:
         """End in good order; the memory backend keeps what it has, as if another process served it."""
 
-    def crash(self, *, torn: int = 0) -> None:
+    def crash(self) -> None:
         """Leave what a process leaves that dies now."""
 
     def in_the_middle(self, commit: Callable[[], CommitReceipt], share: int) -> None:
-        """Die in the middle of a commit; a backend that has no middle dies before it."""
+        """Leave the first `share` percent of a commit; a backend that has no middle leaves nothing of it."""
 
 
 class Files(Backend):
@@ -126,7 +130,7 @@ class Files(Backend):
     def close(self) -> None:
         self.stores.close()
 
-    def crash(self, *, torn: int = 0) -> None:
+    def crash(self) -> None:
         self.disk.is_off = True
         with suppress(PowerLoss, Unavailable):
             if self.stores is not None:
@@ -155,7 +159,7 @@ class Sqlite(Backend):
     def close(self) -> None:
         self.stores.close()
 
-    def crash(self, *, torn: int = 0) -> None:
+    def crash(self) -> None:
         """Go on in a copy, without what only a living process has: closing the original would tidy it up."""
         self._copies += 1
         old, self.directory = self.directory, self.directory.with_name(f"sqlite-{self._copies}")
@@ -315,7 +319,7 @@ class Gateway:
         if doom.place == "after":
             self._commit(commit)
         elif doom.place == "middle":
-            self._backend.in_the_middle(lambda: self._commit(commit), 100 * len(self.outside.performed) % 97 + 1)
+            self._backend.in_the_middle(lambda: self._commit(commit), doom.share)
         raise Crash
 
     def _append(self, command: Command) -> CommandAppendResult:

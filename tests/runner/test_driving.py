@@ -460,6 +460,8 @@ def driver_of(bench: Bench, on_put_aside: Callable[[], None] | None = None) -> D
         on_lease_lost=refuse,
         on_not_due=refuse,
         on_put_aside=on_put_aside or refuse,
+        on_deadline=refuse,
+        on_late=refuse,
     )
 
 

@@ -8,6 +8,7 @@ from abstractgateway.errors import Invalid, LeaseLost
 from abstractgateway.runtime import (
     Commit,
     CommitReceipt,
+    DefaultEffectPolicy,
     Effect,
     EffectOutcome,
     EffectType,
@@ -15,7 +16,9 @@ from abstractgateway.runtime import (
     RunState,
     RunStatus,
     Runtime,
+    StepStatus,
     WorkflowSpec,
+    create_scheduled_runtime,
 )
 from abstractgateway.service.summaries import blocked_by
 from abstractgateway.stores import open_memory_stores
@@ -294,3 +297,229 @@ def test_the_effect_that_a_handler_sees_is_the_one_in_the_ledger(world: World) -
     started = world.ledger(run_id)[0]
     assert handler.effects == [Effect(EffectType.TOOL_CALLS, started["effect"]["payload"], "said")]
     assert handler.effects[0].payload["tool_calls"][0]["runtime_call_id"] == f"rtcall_{started['idempotency_key']}_1"
+
+
+def calling(*names: Any) -> WorkflowSpec:
+    """Return a workflow that calls these tools in one effect."""
+    calls = [{"name": name, "arguments": {}} if isinstance(name, str) else name for name in names]
+    return call_then_end(EffectType.TOOL_CALLS, {"tool_calls": calls})
+
+
+TOOLS = {"read": "retry", "pay": "fail", "mail": "ask"}
+
+
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        (["read"], RunStatus.COMPLETED),
+        ([" read "], RunStatus.COMPLETED),
+        (["read", "read"], RunStatus.COMPLETED),
+        (["mail"], RunStatus.WAITING),
+        (["pay"], RunStatus.FAILED),
+        (["read", "mail"], RunStatus.WAITING),
+        (["mail", "pay", "read"], RunStatus.FAILED),
+        (["unknown"], RunStatus.WAITING),
+        (["read", "unknown"], RunStatus.WAITING),
+        (["read", "not a call at all", 7], RunStatus.WAITING),
+        ([], RunStatus.WAITING),
+    ],
+)
+def test_of_several_tool_calls_in_doubt_the_most_careful_rule_counts(
+    world: World, names: list[Any], status: RunStatus
+) -> None:
+    workflow = calling(*names)
+    run_id = crashed(world, workflow, EffectType.TOOL_CALLS)
+    handler = Calls()
+
+    runtime = world.runtime({EffectType.TOOL_CALLS: handler}, in_doubt_tools=TOOLS)
+    state = runtime.tick(workflow=workflow, run_id=run_id)
+
+    assert (state.status, len(handler)) == (status, 1 if status is RunStatus.COMPLETED else 0)
+
+
+def test_a_tool_without_a_rule_of_its_own_has_that_of_all_tool_calls(world: World) -> None:
+    workflow = calling("other")
+    run_id = crashed(world, workflow, EffectType.TOOL_CALLS)
+
+    runtime = world.runtime(in_doubt={EffectType.TOOL_CALLS: "fail"}, in_doubt_tools=TOOLS)
+
+    assert runtime.tick(workflow=workflow, run_id=run_id).status is RunStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"in_doubt_tools": {"pay": "perhaps"}}, "in_doubt_tools: 'perhaps' is not one of retry, ask, fail"),
+        ({"in_doubt_tools": {" ": "ask"}}, "' ' is not the name of a tool"),
+        ({"in_doubt_tools": {7: "ask"}}, "7 is not the name of a tool"),
+        ({"in_doubt": {"paying": "ask"}}, "'paying' is not a type of effect"),
+        ({"in_doubt": {EffectType.LLM_CALL: ["ask"]}}, r"\['ask'\] is not one of retry, ask, fail"),
+        ({"reconcilers": {"paying": print}}, "'paying' is not a type of effect"),
+        ({"reconcilers": {EffectType.TOOL_CALLS: "print"}}, "has 'print', which cannot be called"),
+    ],
+)
+def test_what_is_no_rule_for_effects_in_doubt_is_refused(world: World, options: Any, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        world.runtime(**options)
+
+
+class Provider:
+    """A reconciler: it remembers what it was asked, and answers what it is told to."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self._answers = list(answers)
+
+    def __call__(self, run: RunState, effect: Effect, idempotency_key: str) -> Any:
+        self.asked.append((run.run_id, effect.payload["tool_calls"][0]["name"], idempotency_key))
+        answer = self._answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def reconciled(world: World, provider: Provider, **options: Any) -> tuple[str, RunState, Calls]:
+    """Let the run of a crash in the middle of a payment go on with somebody who may know what became of it."""
+    run_id = crashed(world, TOOL, EffectType.TOOL_CALLS)
+    handler = Calls()
+    options = {"reconcilers": {EffectType.TOOL_CALLS: provider}, **options}
+    state = world.runtime({EffectType.TOOL_CALLS: handler}, **options).tick(workflow=TOOL, run_id=run_id)
+    return run_id, state, handler
+
+
+def test_what_a_reconciler_finds_out_is_the_outcome_of_the_effect(world: World) -> None:
+    provider = Provider(EffectOutcome.completed({"paid": 5}))
+
+    run_id, state, handler = reconciled(world, provider)
+
+    assert (state.status, state.output, len(handler)) == (RunStatus.COMPLETED, {"said": {"paid": 5}}, 0)
+    started, found, completed, *_ = world.ledger(run_id)
+    assert provider.asked == [(run_id, "pay", started["idempotency_key"])]
+    assert found["effect"] == {
+        "type": "reconcile",
+        "payload": {"cursor": 1, "effect_type": "tool_calls", "idempotency_key": started["idempotency_key"]},
+        "result_key": None,
+    }
+    assert (found["node_id"], found["result"]) == (
+        "call",
+        {"reconciled": True, "status": "completed", "error": None},
+    )
+    assert (completed["step_id"], completed["status"], completed["result"]) == (
+        started["step_id"],
+        "completed",
+        {"paid": 5},
+    )
+
+
+def test_an_effect_that_a_reconciler_knows_to_have_failed_is_tried_again(world: World) -> None:
+    provider = Provider(EffectOutcome.failed("card refused"))
+    policy = DefaultEffectPolicy(default_max_attempts=2, default_backoff_base=0.0)
+
+    run_id, state, handler = reconciled(world, provider, effect_policy=policy)
+
+    assert (state.status, len(handler)) == (RunStatus.COMPLETED, 1)
+    _, found, failed, again, *_ = world.ledger(run_id)
+    assert found["result"] == {"reconciled": True, "status": "failed", "error": "card refused"}
+    assert (failed["status"], failed["error"], again["attempt"]) == ("failed", "card refused", 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (None, None),
+        (ValueError("no \udcff line"), "ValueError: no \\udcff line"),
+        (SystemExit(1), "SystemExit: 1"),
+        ({"paid": 5}, "the reconciler of tool_calls returned dict"),
+        (EffectOutcome(StepStatus.STARTED), "the reconciler of tool_calls returned EffectOutcome"),
+    ],
+)
+def test_what_a_reconciler_cannot_tell_is_decided_by_the_rule(world: World, answer: Any, error: str | None) -> None:
+    run_id, state, handler = reconciled(world, Provider(answer))
+
+    assert (state.status, len(handler)) == (RunStatus.WAITING, 0)
+    assert state.waiting is not None
+    assert state.waiting.wait_key == f"in_doubt:{run_id}:1"
+    assert world.ledger(run_id)[1]["result"] == {"reconciled": False, "status": "unknown", "error": error}
+
+
+@pytest.mark.parametrize(("rule", "status"), [("retry", RunStatus.COMPLETED), ("fail", RunStatus.FAILED)])
+def test_each_rule_applies_where_a_reconciler_cannot_tell(world: World, rule: Any, status: RunStatus) -> None:
+    run_id, state, handler = reconciled(world, Provider(None), in_doubt_tools={"pay": rule})
+
+    assert (state.status, len(handler)) == (status, 1 if rule == "retry" else 0)
+    attempts = [record["attempt"] for record in world.ledger(run_id) if record["status"] == "started"]
+    assert attempts == ([1, 2] if rule == "retry" else [1])
+
+
+def test_a_reconciler_whose_outcome_cannot_be_stored_has_found_a_failure(world: World) -> None:
+    _, state, _ = reconciled(world, Provider(EffectOutcome.completed({"paid": object()})))
+
+    assert state.status is RunStatus.FAILED
+    assert "the result cannot be stored" in str(state.error)
+
+
+def test_a_crash_while_a_reconciler_is_asked_has_it_asked_again(world: World) -> None:
+    provider = Provider(Crash(), EffectOutcome.completed({"paid": 5}))
+    with pytest.raises(Crash):
+        reconciled(world, provider)
+    run_id = provider.asked[0][0]
+
+    state = world.runtime(reconcilers={EffectType.TOOL_CALLS: provider}).tick(workflow=TOOL, run_id=run_id)
+
+    assert (state.output, len(provider.asked)) == ({"said": {"paid": 5}}, 2)
+    assert [record["status"] for record in world.ledger(run_id)][:2] == ["started", "completed"]
+
+
+def test_a_run_that_is_paused_while_a_reconciler_is_asked_goes_on_afterwards(world: World) -> None:
+    run_id = crashed(world, TOOL, EffectType.TOOL_CALLS)
+
+    def pausing(run: RunState, effect: Effect, key: str) -> None:
+        world.runtime().pause_run(run.run_id)
+
+    runtime = world.runtime(
+        {EffectType.TOOL_CALLS: Calls()}, reconcilers={EffectType.TOOL_CALLS: pausing}, in_doubt_tools={"pay": "retry"}
+    )
+    paused = runtime.tick(workflow=TOOL, run_id=run_id)
+    runtime.resume_run(run_id)
+
+    assert paused.waiting is not None and (paused.waiting.details or {})["kind"] == "pause"
+    assert runtime.tick(workflow=TOOL, run_id=run_id).status is RunStatus.COMPLETED
+
+
+def test_a_run_that_is_cancelled_while_a_reconciler_is_asked_stays_cancelled(world: World) -> None:
+    run_id = crashed(world, TOOL, EffectType.TOOL_CALLS)
+
+    def cancelling(run: RunState, effect: Effect, key: str) -> EffectOutcome:
+        world.runtime().cancel_run(run.run_id)
+        return EffectOutcome.completed({"paid": 5})
+
+    state = world.runtime(reconcilers={EffectType.TOOL_CALLS: cancelling}).tick(workflow=TOOL, run_id=run_id)
+
+    assert (state.status, state.vars.get("said")) == (RunStatus.CANCELLED, None)
+    *_, last = world.ledger(run_id)
+    assert last["result"] == {"discarded": True, "run_status": "cancelled", "result": {"paid": 5}}
+
+
+def test_nobody_is_asked_about_an_effect_that_a_person_decides_on_or_that_failed(world: World) -> None:
+    provider = Provider(None)
+    run_id, _, handler = reconciled(world, provider)
+    runtime = world.runtime({EffectType.TOOL_CALLS: handler}, reconcilers={EffectType.TOOL_CALLS: provider})
+
+    state = runtime.resume(workflow=TOOL, run_id=run_id, wait_key=None, payload={"response": "retry"})
+
+    assert (state.status, len(handler), len(provider.asked)) == (RunStatus.COMPLETED, 1, 1)
+
+
+def test_a_scheduled_runtime_takes_the_rules_for_effects_in_doubt(world: World) -> None:
+    run_id = crashed(world, TOOL, EffectType.TOOL_CALLS)
+    scheduled = create_scheduled_runtime(
+        stores=world.stores,
+        workflows=[TOOL],
+        in_doubt_tools={"pay": "fail"},
+        reconcilers={EffectType.TOOL_CALLS: Provider(None)},
+        auto_start=False,
+    )
+
+    state = scheduled.tick(run_id)
+
+    assert (state.status, world.ledger(run_id)[1]["effect"]["type"]) == (RunStatus.FAILED, "reconcile")

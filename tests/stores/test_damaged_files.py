@@ -58,7 +58,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_hides_no_other(directory: Path, c
 
     with reopened(directory) as stores:
         assert stores.runs.open("r1") is None
-        assert sorted(row["run_id"] for row in stores.runs.list_run_index()) == ["r2", "r3"]
+        assert sorted(row["run_id"] for row in stores.runs.list_run_index()) == ["r2", "r3", "r4"]
         assert "run_r1.json" in str(stores.problems[0])
         assert len(stores.ledger.list("r1")) == 12
         assert save(stores, a_run("r9"), count=1).revision == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from abstractgateway.errors import Invalid, StaleWrite
+from abstractgateway.errors import Invalid, StaleWrite, Unavailable
 from abstractgateway.runtime.commit import ANY_REVISION, Commit, RunWrite
 from abstractgateway.runtime.delta import encode_delta, encode_state
 from abstractgateway.runtime.models import RunState
 from abstractgateway.runtime.tracking import TrackedVars
 from abstractgateway.stores import open_file_stores
-from abstractgateway.stores.base import Stores
-from tests.stores.shapes import Backend, a_run, save, write
+from abstractgateway.stores.base import RunQuery, Stores
+from abstractgateway.testing import FaultyDisk
+from tests.stores.shapes import SQLITE, Backend, a_run, changing, save, write
 
 Open = Callable[[Backend, Path], Stores]
 
@@ -133,12 +135,13 @@ def test_several_deltas_of_one_run_share_an_fsync(stores: Stores) -> None:
     decided: list[Exception | None] = []
     for number in range(20):
         large.state.vars["n"] = number
+        large.state.vars[f"k{number}"].append(number)
         stores.submit(Commit(runs=(large.to_write(b"", large.delta()),)), lambda receipt, error: decided.append(error))
         large.revision += 1
     save(stores, a_run("last"))  # and what was submitted before it is decided
 
     assert decided == [None] * 20
-    assert large.found().vars["n"] == 19
+    assert large.found() == large.expected()
 
 
 def test_what_changed_is_there_after_a_restart(durable: Backend, opened: Open, tmp_path: Path) -> None:
@@ -200,3 +203,64 @@ def test_the_first_delta_of_a_journal_brings_the_whole_checkpoint(tmp_path: Path
 
     assert large.found() == large.expected()
     large.stores.close()
+
+
+def test_a_delta_of_a_small_checkpoint_is_kept_as_well(stores: Stores) -> None:
+    stored = save(stores, a_run("small", vars={"a": [1], "b": 2}))
+    first = changing(stored, {"a": [1, 2]})
+    second = replace(first, expected=2, delta=encode_delta(first.state or stored.state, ['["set",["b"],3]']))
+    decided: list[Exception | None] = []
+    for number, what in enumerate((first, second, write(a_run("other")))):
+        stores.submit(Commit(runs=(what,)), lambda receipt, error: decided.append(error))
+        if number == 0:
+            save(stores, a_run("meanwhile"))
+    save(stores, a_run("last"))
+
+    found = stores.runs.open("small")
+    assert decided == [None] * 3 and found is not None and found.revision == 3
+    assert found.state.vars == {"a": [1, 2], "b": 3}
+
+
+@pytest.mark.parametrize("delta", ["{", "[]", '{"fields":{},"changes":[["set",["no","place"],1]]}'])
+def test_a_damaged_delta_in_a_database_is_told_and_hides_nothing(opened: Open, tmp_path: Path, delta: str) -> None:
+    stores = opened(SQLITE, tmp_path)
+    large = Large(stores).write_whole().write_delta(1).write_delta(2)
+    save(stores, a_run("other"))
+    with sqlite3.connect(tmp_path / "gateway.sqlite3") as connection:
+        connection.execute("UPDATE run_deltas SET delta = ? WHERE revision = 2", (delta,))
+
+    with pytest.raises(Unavailable, match="large") as refused:
+        stores.runs.open("large")
+
+    assert refused.value.code == "run_damaged"
+    assert {row.run_id for row in stores.runs.find(RunQuery())} == {"large", "other"}
+    assert stores.runs.open("other") is not None
+    stores.close()
+    again = opened(SQLITE, tmp_path)
+    again.runs.save(large.expected())
+    found = again.runs.open("large")
+    assert found is not None and found.state == large.expected()
+
+
+def test_a_delta_that_a_damaged_journal_lost_is_told(tmp_path: Path) -> None:
+    stores = open_file_stores(tmp_path, disk=FaultyDisk())
+    large = Large(stores).write_whole().write_delta(1, current_node="first")
+    large.write_delta(2, current_node="second").write_delta(3, current_node="third")
+    path = tmp_path / "journal.log"
+    for source in tmp_path.iterdir():  # as a crash leaves it
+        if source.is_file():
+            (tmp_path / "crash").mkdir(exist_ok=True)
+            shutil.copy2(source, tmp_path / "crash" / source.name)
+    stores.close()
+    crashed = tmp_path / "crash"
+    (crashed / "run_large.json").unlink(missing_ok=True)
+    journal = crashed / path.name
+    journal.write_bytes(journal.read_bytes().replace(b"second", b"sec\x00nd"))
+
+    again = open_file_stores(crashed)
+
+    found = again.runs.open("large")
+    assert found is not None
+    assert found.state.current_node == "first" and found.state.vars["n"] == 1
+    assert any("run_large.json" in problem.where and "behind" in problem.why for problem in again.problems)
+    again.close()

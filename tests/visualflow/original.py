@@ -13,6 +13,14 @@ from typing import Any
 
 REPLY = {"response": "Blue"}
 MOST_WAITS = 12
+STATEMENTS = [{"subject": "alice", "predicate": "likes", "object": "tea", "observed_at": "2026-01-01T00:00:00+00:00"}]
+AGENT = {"answer": "the agent's answer", "iterations": 2, "messages": [], "tool_calls": [], "tool_results": []}
+KNOWN = {
+    "memory_kg_assert": {"assertion_ids": ["a1"], "count": 1, "ok": True},
+    "memory_kg_query": {"items": STATEMENTS, "count": 1, "ok": True, "active_memory_text": "alice likes tea"},
+    "memory_kg_resolve": {"candidates": ["alice"], "count": 1, "ok": True},
+}
+"""What the knowledge graph says, by effect."""
 
 
 def scripted(call: dict[str, Any]) -> dict[str, Any]:
@@ -38,20 +46,35 @@ class Case:
 
     def __init__(self, case: dict[str, Any]) -> None:
         from abstractruntime import EffectType, InMemoryLedgerStore, InMemoryRunStore, Runtime, WorkflowRegistry
+        from abstractruntime.core.models import StepPlan
         from abstractruntime.core.runtime import EffectOutcome
+        from abstractruntime.core.spec import WorkflowSpec
         from abstractruntime.visualflow_compiler import compile_visualflow
 
         self.specs = {document["id"]: compile_visualflow(document) for document in case.get("others", [])}
         self.spec = compile_visualflow(case["flow"])
-        registry = WorkflowRegistry()
-        for spec in self.specs.values():
-            registry.register(spec)
+        specs = self.specs
+
+        class Registry(WorkflowRegistry):
+            """The flows of the case, and an agent for every other id."""
+
+            def get(self, workflow_id: str) -> Any:
+                done = WorkflowSpec(
+                    workflow_id, "done", {"done": lambda run, context: StepPlan("done", complete_output=AGENT)}
+                )
+                return specs.setdefault(workflow_id, done)
+
+        registry = Registry()
         self.runtime = Runtime(
             run_store=InMemoryRunStore(),
             ledger_store=InMemoryLedgerStore(),
             workflow_registry=registry,
             effect_handlers={
-                EffectType.LLM_CALL: lambda run, effect, following: EffectOutcome.completed(scripted(effect.payload))
+                EffectType.LLM_CALL: lambda run, effect, following: EffectOutcome.completed(scripted(effect.payload)),
+                **dict.fromkeys(
+                    map(EffectType, KNOWN),
+                    lambda run, effect, following: EffectOutcome.completed(dict(KNOWN[effect.type.value])),
+                ),
             },
         )
         self.vars = case["vars"]

@@ -255,3 +255,22 @@ def test_a_written_json_file_is_read_back_as_its_value(harness: GatewayHarness) 
     write(harness, "a.json", json.dumps({"deep": [1, None, "ü"]}))
 
     assert content_of(read(harness, "a.json")) == {"deep": [1, None, "ü"]}
+
+
+@pytest.mark.parametrize(("flow_id", "content"), [("write", "mine"), ("read", "old")])
+def test_a_crash_before_the_outcome_is_known_asks_nobody(
+    harness: GatewayHarness, shared: Path, flow_id: str, content: str
+) -> None:
+    """What is read changes nothing, and a file that is replaced again by the same text is the same file."""
+    (shared / "a.txt").write_text("old")
+    run_id = harness.start(flow_id, {"file_path": "a.txt", "content": "mine", "workspace_root": "."})
+    interrupted = harness.runtime.open_execution(harness.host.workflow(flow_id), run_id)
+    interrupted.advance(10)
+    harness.stores.commit(interrupted.to_commit())
+
+    harness.runner.run_until_idle()
+
+    outcome = harness.outcome(run_id)
+    assert interrupted.pending is not None
+    assert outcome.status == "completed"
+    assert (shared / "a.txt").read_text() == content

@@ -1,0 +1,120 @@
+"""Effects in the pool: each is over when its outcome comes or when its time is up, whichever is first.
+
+Whoever ends it has the run again: the thread that performed it, or the loop that found it overdue. A thread that comes
+back afterwards owns nothing; what it brings is a late outcome.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..runtime.execution import Execution, PendingEffect, timed_out
+from ..runtime.models import EffectOutcome, StepStatus
+from ..runtime.runtime import Runtime
+from .pool import Pool
+
+
+Task = tuple[Execution, PendingEffect]
+"""The execution that stands before an effect, and the effect."""
+
+
+@dataclass(eq=False)
+class Performance:
+    """One effect that is to be performed, or is just now, by a thread; without a task it is over.
+
+    What is over holds on to nothing: it may stay among the deadlines for a while.
+    """
+
+    run_id: str
+    task: Task | None
+    thread: threading.Thread | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.task is None
+
+
+class Performances:
+    """The effects that are with the pool.
+
+    `on_outcome` is called with what ended an effect: the run's id, the execution that goes on, or None where it has to
+    go on from what is stored, the effect and its outcome. `on_late` is called with outcomes that came afterwards, and
+    `on_deadline` with an effect that begins and the seconds it may take; it is to come back through `time_out`.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        pool: Pool,
+        on_outcome: Callable[[str, Execution | None, PendingEffect, EffectOutcome], None],
+        on_late: Callable[[str, PendingEffect, EffectOutcome], None],
+        on_deadline: Callable[[float, Performance], None],
+    ) -> None:
+        self._runtime = runtime
+        self._pool = pool
+        self._on_outcome = on_outcome
+        self._on_late = on_late
+        self._on_deadline = on_deadline
+        self._under_way: dict[str, Performance] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, execution: Execution) -> None:
+        """Have the execution's pending effect performed; the time it waits for a thread does not count."""
+        pending = execution.pending
+        assert pending is not None
+        performance = Performance(execution.state.run_id, (execution, pending))
+        with self._lock:
+            self._under_way[performance.run_id] = performance
+        self._pool.submit(self._perform, performance)
+
+    def time_out(self, performance: Performance) -> None:
+        """End an effect whose time is up, unless it is over; its thread is counted on no more.
+
+        The run goes on from what is stored: the handler may still look at, or change, the state it was given.
+        """
+        with self._lock:
+            task = self._end(performance)
+            if task is None:
+                return
+            if performance.thread is not None:
+                self._pool.give_up(performance.thread)
+        self._on_outcome(performance.run_id, None, task[1], timed_out(task[1]))
+
+    def explain(self, run_id: str) -> str | None:
+        """Return why an effect of a run that is with the pool is not performed just now; None where it is."""
+        with self._lock:
+            found = self._under_way.get(run_id)
+            if found is None or found.task is None:
+                return None
+            _, pending = found.task
+        record = pending.record
+        effect = f"{pending.effect.type.value} of node {record.node_id!r}"
+        if pending.is_in_doubt:
+            return f"in doubt: finding out what became of {effect}, begun at {record.started_at}"
+        if found.thread is None:
+            return f"{effect} waits since {record.started_at} until one of the effect workers is free"
+        return None
+
+    def _perform(self, performance: Performance) -> None:
+        assert performance.task is not None
+        execution, pending = performance.task
+        performance.thread = threading.current_thread()
+        if pending.timeout_s is not None:
+            self._on_deadline(pending.timeout_s, performance)
+        outcome = self._runtime.perform(execution.state, pending)
+        with self._lock:
+            is_in_time = self._end(performance) is not None
+        if is_in_time:
+            self._on_outcome(performance.run_id, execution, pending, outcome)
+        elif outcome.status is not StepStatus.STARTED:
+            self._on_late(performance.run_id, pending, outcome)
+
+    def _end(self, performance: Performance) -> Task | None:
+        """Return the task, to the first who asks."""
+        task, performance.task = performance.task, None
+        if task is not None:
+            del self._under_way[performance.run_id]
+        return task
