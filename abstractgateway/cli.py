@@ -18,6 +18,7 @@ from typing import Any
 
 from ._version import __version__
 from .cli_bundles import add_bundle_commands
+from .compose import ModelsOfSettings
 from .config import GatewayConfig
 from .errors import GatewayError, Unavailable
 from .security import startup_problems
@@ -71,7 +72,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     if arguments.no_runner:
         config = _for_two_processes(replace(config, runner_enabled=False))
     problems = startup_problems(config, arguments.host)
-    for warning in problems.warnings:
+    model_problem = _model_problem(config) if config.runner_enabled else None
+    for warning in (*problems.warnings, *([model_problem] if model_problem else [])):
         print(f"warning: {warning}", file=sys.stderr)
     if problems.refusals:
         raise Unavailable("\n".join(problems.refusals), code="startup_refused")
@@ -89,6 +91,16 @@ def _http_server() -> Callable[..., None]:
             code="http_extra_missing",
         ) from error
     return serve
+
+
+def _model_problem(config: GatewayConfig) -> str | None:
+    """Return what to put right before the configured model can answer; runs without model calls do not need it."""
+    models = ModelsOfSettings(config)
+    try:
+        problem = models.problem()
+    finally:
+        models.close()
+    return f"model calls will fail: {problem}" if problem else None
 
 
 def _announce(url: str, gateway: GatewayService) -> None:
@@ -117,6 +129,8 @@ def _durability(config: GatewayConfig) -> str:
 def _run_runner(arguments: argparse.Namespace) -> None:
     config = _for_two_processes(replace(GatewayConfig.from_env(), runner_enabled=True))
     told: queue.SimpleQueue[int] = queue.SimpleQueue()  # unlike an event, it may be used in a signal handler
+    if model_problem := _model_problem(config):
+        print(f"warning: {model_problem}", file=sys.stderr)
     previous = {number: signal.signal(number, _teller(told)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with GatewayService.open(config):

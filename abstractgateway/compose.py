@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pkgutil
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from .clock import Clock, SystemClock
 from .config import GatewayConfig
 from .errors import Unavailable
 from .hosts import BundleHost, HostedWorkflows, StartedFlows, VisualflowHost
+from .jsonvalue import JsonObject
 from .runner import Runner, RunnerElsewhere, RunnerLock
 from .runtime.effects import ExternalEffect
-from .runtime.effects.model import LanguageModel, call_model, no_model
+from .runtime.effects.model import LanguageModel, ReadArtifact, call_model, no_model
 from .runtime.effects.tools import FunctionTools, ToolBox, call_tools
 from .runtime.limits import RuntimeConfig
 from .runtime.models import EffectType
@@ -43,6 +46,58 @@ CODE_PATIENCE_S = 0.2
 
 LOCK_FILE = "gateway_runner.lock"
 
+_MODEL = "abstractgateway_llm:open_model"
+
+
+class _ProviderModels(Protocol):
+    def generate(self, call: JsonObject, *, timeout_s: float | None = None) -> JsonObject: ...
+    def problem(self) -> str | None: ...
+    def close(self) -> None: ...
+
+
+class ModelsOfSettings:
+    """The language model on the providers of the settings; its adapter is loaded by the first who needs it."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._opened: _ProviderModels | None = None
+
+    def generate(self, call: JsonObject, *, timeout_s: float | None = None) -> JsonObject:
+        """Answer one call. Raises `Unavailable` when the extra that it needs is not installed."""
+        return self._open(call.get("provider")).generate(call, timeout_s=timeout_s)
+
+    def problem(self) -> str | None:
+        """Return why calls to the provider of the settings cannot be answered, as far as is known beforehand."""
+        if not self._config.provider:
+            return None
+        try:
+            return self._open(None).problem()
+        except Unavailable as error:
+            return error.message
+
+    def close(self) -> None:
+        """Let go of the connections that no call uses."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+
+    def _open(self, provider: Any) -> _ProviderModels:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._loaded(provider or self._config.provider)
+            return self._opened
+
+    def _loaded(self, provider: Any) -> _ProviderModels:
+        try:
+            loaded: _ProviderModels = pkgutil.resolve_name(_MODEL)(self._config)
+        except ImportError as error:
+            who = f"provider {provider!r} needs" if provider else "model calls need"
+            raise Unavailable(
+                f"{who} the extra llm: pip install 'abstractgateway[llm]' ({error})", code="llm_extra_missing"
+            ) from error
+        return loaded
+
 
 def open_gateway(
     config: GatewayConfig,
@@ -52,8 +107,12 @@ def open_gateway(
     knowledge: KnowledgeGraph | None = None,
     reconcilers: Mapping[EffectType, Reconciler] | None = None,
 ) -> GatewayService:
-    """Open a gateway and start its runner, unless the settings leave that to another process."""
+    """Open a gateway and start its runner, unless the settings leave that to another process.
+
+    Without a model, the providers of the settings answer.
+    """
     clock = SystemClock()
+    own_model = ModelsOfSettings(config) if model is None else None
     stores = open_stores(config)
     code = open_code_pool(config)
     host = open_host(config, code)
@@ -63,7 +122,7 @@ def open_gateway(
         stores=stores,
         hosted=hosted,
         clock=clock,
-        model=model,
+        model=own_model if model is None else model,
         tools=as_tool_box(tools),
         code_runner=code,
         knowledge=knowledge,
@@ -91,11 +150,17 @@ def open_gateway(
         artifacts=ArtifactService(stores=stores),
         inputs=RunInputs(runs=stores.runs, artifacts=stores.artifacts, host=host),
         readiness=Readiness(stores=stores, data_dir=_durable_dir(config)),
-        on_close=code.close,
+        on_close=lambda: _close(code, own_model),
     )
     if runner is not None:
         runner.start()
     return service
+
+
+def _close(code: CodePool, model: ModelsOfSettings | None) -> None:
+    code.close()
+    if model is not None:
+        model.close()
 
 
 def open_host(config: GatewayConfig, code_runner: CodeRunner | None = None) -> BundleHost | VisualflowHost:
@@ -186,7 +251,7 @@ def build_runtime(
         policy=workspace_policy(config), workspaces_dir=str(_workspaces_dir(config)), runs=stores.runs
     )
     handlers: dict[EffectType, ExternalEffect] = {
-        EffectType.LLM_CALL: call_model(model, tools) if model is not None else no_model,
+        EffectType.LLM_CALL: call_model(model, tools, _reader(stores)) if model is not None else no_model,
         EffectType.TOOL_CALLS: call_tools(tools),
         EffectType.RUN_CODE: run_code(code_runner or shared_pool()),
         EffectType.READ_FILE: read_file(files),
@@ -205,6 +270,15 @@ def build_runtime(
         clock=clock,
         max_inline_bytes=config.max_inline_bytes,
     )
+
+
+def _reader(stores: Stores) -> ReadArtifact:
+    def read(artifact_id: str) -> tuple[str, bytes] | None:
+        metadata = stores.artifacts.get_metadata(artifact_id)
+        content = stores.artifacts.load(artifact_id) if metadata is not None else None
+        return (metadata.content_type, content) if metadata is not None and content is not None else None
+
+    return read
 
 
 def as_tool_box(tools: ToolBox | Mapping[str, Callable[..., Any]] | None) -> ToolBox:

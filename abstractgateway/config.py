@@ -11,9 +11,10 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import Invalid
 
@@ -46,6 +47,24 @@ class GatewayConfig:
     max_inline_bytes: int = 262_144
     provider: str | None = None
     model: str | None = None
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_api_key: str | None = field(default=None, repr=False)
+    anthropic_base_url: str = "https://api.anthropic.com"
+    anthropic_api_key: str | None = field(default=None, repr=False)
+    openrouter_base_url: str = "https://openrouter.ai/api/v1"
+    openrouter_api_key: str | None = field(default=None, repr=False)
+    ollama_base_url: str = "http://127.0.0.1:11434"
+    ollama_api_key: str | None = field(default=None, repr=False)
+    lmstudio_base_url: str = "http://127.0.0.1:1234/v1"
+    lmstudio_api_key: str | None = field(default=None, repr=False)
+    vllm_base_url: str = "http://127.0.0.1:8000/v1"
+    vllm_api_key: str | None = field(default=None, repr=False)
+    openai_compatible_base_url: str | None = None
+    openai_compatible_api_key: str | None = field(default=None, repr=False)
+    llm_connect_timeout_s: float = 10.0
+    llm_read_timeout_s: float = 600.0
+    llm_retries: int = 2
+    llm_max_response_bytes: int = 16_777_216
     security: bool = True
     auth_tokens: tuple[str, ...] = ()
     protect_read: bool = True
@@ -188,6 +207,23 @@ def _lower(text: str) -> str:
     return text.lower()
 
 
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 0) < 0:
+        raise ValueError("use a URL such as http://127.0.0.1:8000/v1")
+    return text.rstrip("/")
+
+
+def _ollama_url(text: str) -> str:
+    """Ollama's own variable may be the bare address that its server listens on, such as `0.0.0.0`."""
+    if "://" in text:
+        return _base_url(text)
+    parts = urlsplit(f"http://{text}")
+    host = parts.hostname or "0.0.0.0"
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return _base_url(f"http://{reachable}:{parts.port or 11434}")
+
+
 def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(text)
@@ -273,8 +309,8 @@ SETTINGS: tuple[Setting, ...] = (
         "in_doubt_tools",
         _env("IN_DOUBT_TOOLS"),
         parse_rules,
-        "What becomes of a tool call that a crash interrupted: items `name=retry`, `name=ask` or `name=fail`; all other "
-        "tools are asked about.",
+        "What becomes of a tool call that a crash interrupted: items `name=retry`, `name=ask` or `name=fail`; without "
+        "an item it is asked about.",
     ),
     Setting(
         "step_batch", _legacy("TICK_MAX_STEPS"), _at_least(1), "After how many steps a busy run shows its progress."
@@ -289,6 +325,49 @@ SETTINGS: tuple[Setting, ...] = (
         "provider", _env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."
     ),
     Setting("model", _env("MODEL", "ABSTRACTFLOW_MODEL"), str, "The model used where a flow names none."),
+    Setting("openai_base_url", ("OPENAI_BASE_URL",), _base_url, "Where the provider `openai` is."),
+    Setting("openai_api_key", ("OPENAI_API_KEY",), str, "The key for it."),
+    Setting("anthropic_base_url", ("ANTHROPIC_BASE_URL",), _base_url, "Where the provider `anthropic` is."),
+    Setting("anthropic_api_key", ("ANTHROPIC_API_KEY",), str, "The key for it."),
+    Setting("openrouter_base_url", ("OPENROUTER_BASE_URL",), _base_url, "Where the provider `openrouter` is."),
+    Setting("openrouter_api_key", ("OPENROUTER_API_KEY",), str, "The key for it."),
+    Setting("ollama_base_url", ("OLLAMA_BASE_URL", "OLLAMA_HOST"), _ollama_url, "Where the provider `ollama` is."),
+    Setting("ollama_api_key", ("OLLAMA_API_KEY",), str, "The key for it, where it wants one."),
+    Setting("lmstudio_base_url", ("LMSTUDIO_BASE_URL",), _base_url, "Where the provider `lmstudio` is."),
+    Setting("lmstudio_api_key", ("LMSTUDIO_API_KEY",), str, "The key for it, where it wants one."),
+    Setting("vllm_base_url", ("VLLM_BASE_URL",), _base_url, "Where the provider `vllm` is."),
+    Setting("vllm_api_key", ("VLLM_API_KEY",), str, "The key for it, where it wants one."),
+    Setting(
+        "openai_compatible_base_url",
+        ("OPENAI_COMPATIBLE_BASE_URL",),
+        _base_url,
+        "Where the provider `openai-compatible` is: any other server with the chat completions of OpenAI.",
+    ),
+    Setting("openai_compatible_api_key", ("OPENAI_COMPATIBLE_API_KEY",), str, "The key for it, where it wants one."),
+    Setting(
+        "llm_connect_timeout_s",
+        _env("LLM_CONNECT_TIMEOUT_S"),
+        _seconds,
+        "How many seconds connecting to a model provider may take.",
+    ),
+    Setting(
+        "llm_read_timeout_s",
+        _env("LLM_READ_TIMEOUT_S"),
+        _seconds,
+        "How many seconds a model provider may be silent; without streaming that is the time a whole answer takes.",
+    ),
+    Setting(
+        "llm_retries",
+        _env("LLM_RETRIES"),
+        _at_least(0),
+        "How often a model call is made again after 408, 429, 5xx or a lost connection.",
+    ),
+    Setting(
+        "llm_max_response_bytes",
+        _env("LLM_MAX_RESPONSE_BYTES"),
+        _at_least(1000),
+        "The largest answer of a model provider that is read.",
+    ),
     Setting("security", _legacy("SECURITY"), parse_bool, "0 switches every check off; only for closed test systems."),
     Setting(
         "auth_tokens",

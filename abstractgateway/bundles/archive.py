@@ -19,6 +19,8 @@ from .manifest import is_safe_path
 
 _END_RECORD = b"PK\x05\x06"
 _END_SIZE = 22
+_ZIP64_LOCATOR = b"PK\x06\x07"
+_ZIP64_LOCATOR_SIZE = 20
 _LONGEST_COMMENT = 65_535
 _CHUNK = 65_536
 _SMALL_MEMBER = 1_048_576
@@ -37,13 +39,17 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """How much a bundle may hold; files as for uploads, a ratio well above what JSON compresses to."""
+    """How much a bundle may hold; files as for uploads, a ratio well above what JSON compresses to.
+
+    `json_values` counts the commas and brackets of all JSON files: decoded, two bytes of text may take two hundred.
+    """
 
     file_bytes: int = 78_643_200
     members: int = 2_000
     list_bytes: int = 1_048_576
     total_bytes: int = 67_108_864
     ratio: int = 200
+    json_values: int = 1_000_000
 
 
 class Archive(Protocol):
@@ -144,6 +150,8 @@ def _check_list_size(path: Path, size: int, limits: ArchiveLimits) -> None:
     at = tail.rfind(_END_RECORD)
     if at < 0 or len(tail) - at < _END_SIZE:
         raise Invalid("bundle", f"{path.name!r} is not a zip file")
+    if tail[max(0, at - _ZIP64_LOCATOR_SIZE) :].startswith(_ZIP64_LOCATOR):  # its list may be of any size
+        raise Invalid("bundle", f"{path.name!r} is a zip64 file; pack it without")
     entries, list_bytes = struct.unpack_from("<HL", tail, at + 10)
     if entries > limits.members or list_bytes > limits.list_bytes:
         raise Invalid("bundle", f"{path.name!r} lists too many files; at most {limits.members} are read")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import Invalid
 from ..jsonvalue import JsonObject, dumps_canonical, loads
@@ -94,9 +95,10 @@ def open_bundle(path: str | Path, limits: ArchiveLimits | None = None) -> Bundle
     Raises `Invalid`: `bundle` for an archive that is broken or harmful, `manifest` for a wrong manifest, `flow` for a
     flow that is missing or is not JSON.
     """
-    archive = open_archive(path, limits)
-    manifest = _read_manifest(archive)
-    return Bundle(Path(path).name, manifest, _read_flows(archive, manifest))
+    bounds = limits or ArchiveLimits()
+    reader = _JsonReader(open_archive(path, bounds), bounds.json_values)
+    manifest = parse_manifest(reader.read("manifest.json", "manifest"))
+    return Bundle(Path(path).name, manifest, _read_flows(reader, manifest))
 
 
 def load_bundle(path: Path) -> Bundle | LoadError:
@@ -147,11 +149,22 @@ def _version_number(version: str) -> tuple[int, ...] | None:
     return tuple([*(int(part) for part in parts), 0, 0][:3])
 
 
-def _read_manifest(archive: Archive) -> Manifest:
-    return parse_manifest(loads(archive.read("manifest.json"), field="manifest"))
+class _JsonReader:
+    """Decodes the JSON files of an archive, as long as they do not hold too many values together."""
+
+    def __init__(self, archive: Archive, most_values: int) -> None:
+        self._archive = archive
+        self._left = most_values
+
+    def read(self, path: str, field: str) -> Any:
+        text = self._archive.read(path)
+        self._left -= sum(map(text.count, (b",", b"[", b"{")))
+        if self._left < 0:
+            raise Invalid("bundle", f"{path!r} and the files before it hold too many values")
+        return loads(text, field=field)
 
 
-def _read_flows(archive: Archive, manifest: Manifest) -> dict[str, JsonObject]:
+def _read_flows(reader: _JsonReader, manifest: Manifest) -> dict[str, JsonObject]:
     if not manifest.flows:
         raise Invalid("manifest", "'flows' lists no flow")
     absent = [item.flow_id for item in manifest.entrypoints if item.flow_id not in manifest.flows]
@@ -159,7 +172,7 @@ def _read_flows(archive: Archive, manifest: Manifest) -> dict[str, JsonObject]:
         raise Invalid("manifest", f"the entrypoints {absent} are not among its flows {sorted(manifest.flows)}")
     flows: dict[str, JsonObject] = {}
     for flow_id, path in manifest.flows.items():
-        document = loads(archive.read(path), field=path)
+        document = reader.read(path, path)
         if not isinstance(document, dict):
             raise Invalid("flow", f"{path!r} is a JSON {type(document).__name__}, not an object")
         flows[flow_id] = document
@@ -169,6 +182,7 @@ def _read_flows(archive: Archive, manifest: Manifest) -> dict[str, JsonObject]:
 def _ref_of(path: Path) -> str | None:
     """Name a bundle whose manifest is fine although something else in it is not."""
     try:
-        return _read_manifest(open_archive(path)).bundle_ref
+        reader = _JsonReader(open_archive(path), ArchiveLimits.json_values)
+        return parse_manifest(reader.read("manifest.json", "manifest")).bundle_ref
     except (Invalid, OSError):
         return None

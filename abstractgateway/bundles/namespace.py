@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..jsonvalue import JsonObject
+from ..visualflow.flow import type_name
 from ..visualflow.nodes.subflow import REFERENCE_KEYS
 
 
@@ -27,7 +28,7 @@ def namespaced_flow(document: JsonObject, bundle_ref: str, flow_id: str, sibling
 
 
 def _with_references(node: Any, bundle_ref: str, siblings: Collection[str]) -> Any:
-    if not isinstance(node, dict) or node.get("type") != "subflow" or not isinstance(node.get("data"), dict):
+    if not isinstance(node, dict) or type_name(node.get("type")) != "subflow" or not isinstance(node.get("data"), dict):
         return node
     data = dict(node["data"])
     for key in REFERENCE_KEYS:

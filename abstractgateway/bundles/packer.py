@@ -17,8 +17,10 @@ from typing import Any
 from ..clock import parse_iso, to_iso
 from ..errors import Invalid
 from ..jsonvalue import JsonObject, loads
+from ..visualflow.compiler import CompiledFlow
 from ..visualflow.reach import referenced_flows
-from .catalogue import Bundle
+from .archive import open_archive
+from .catalogue import Bundle, open_bundle
 from .compiled import compile_bundle
 from .manifest import FORMAT_VERSION, parse_manifest
 from .naming import check_bundle_name
@@ -81,20 +83,26 @@ def pack_bundle(
     compiled = compile_bundle(Bundle("", parsed, documents))
     members = {parsed.flows[flow_id]: source.content for flow_id, source in flows.items()}
     members["manifest.json"] = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
-    warnings = [f"flow {flow_id!r}: {text}" for flow_id, flow in compiled.items() for text in flow.warnings]
-    return PackedBundle(zip_bytes(members), manifest, tuple(warnings))
+    return PackedBundle(zip_bytes(members), manifest, _warnings(compiled))
 
 
 def pack_directory(directory: str | Path) -> PackedBundle:
-    """Return the bundle of a directory that has the tree of one. Raises `Invalid` for a manifest that is wrong."""
+    """Return the bundle of a directory that has the tree of one.
+
+    Raises `Invalid` for a manifest that is wrong, a link that leads out of the directory, a flow that is missing, and
+    whatever keeps one of the flows from being compiled.
+    """
     base = Path(directory)
-    files = sorted(path for path in base.rglob("*") if path.is_file())
-    members = {path.relative_to(base).as_posix(): path.read_bytes() for path in files}
-    if "manifest.json" not in members:
+    archive = open_archive(base)
+    if "manifest.json" not in archive.names():
         raise Invalid("bundle", f"{str(directory)!r} has no manifest.json")
-    manifest = loads(members["manifest.json"], field="manifest")
-    parse_manifest(manifest)
-    return PackedBundle(zip_bytes(members), manifest)
+    members = {name: archive.read(name) for name in archive.names()}
+    compiled = compile_bundle(open_bundle(base))
+    return PackedBundle(zip_bytes(members), loads(members["manifest.json"]), _warnings(compiled))
+
+
+def _warnings(compiled: Mapping[str, CompiledFlow]) -> tuple[str, ...]:
+    return tuple(f"flow {flow_id!r}: {text}" for flow_id, flow in compiled.items() for text in flow.warnings)
 
 
 def zip_bytes(members: Mapping[str, bytes]) -> bytes:

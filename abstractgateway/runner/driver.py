@@ -67,8 +67,8 @@ class Driver:
     `find_workflow` finds a workflow by its id alone; `registry_of`, if given, returns where a run looks for its own
     workflow and those of its children. `commit` is how commits are submitted, `on_trouble` what becomes of work that
     failed unexpectedly (it is to come back through `retry`), `on_lease_lost` is called when another runner owns the
-    runs now, `on_not_due` when a run is to be offered again at a time (seconds since the epoch), and `on_put_aside` when one
-    has to be unblocked later. `on_deadline` and `on_late` are those of `Performances`.
+    runs now, `on_not_due` when a run is to be offered again at a time (seconds since the epoch), `on_put_aside` when
+    one has to be unblocked later. `on_deadline` and `on_late` are those of `Performances`.
     """
 
     def __init__(

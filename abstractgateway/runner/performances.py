@@ -15,7 +15,6 @@ from ..runtime.models import EffectOutcome, StepStatus
 from ..runtime.runtime import Runtime
 from .pool import Pool
 
-
 Task = tuple[Execution, PendingEffect]
 """The execution that stands before an effect, and the effect."""
 

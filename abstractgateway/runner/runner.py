@@ -306,7 +306,7 @@ class Runner:
             waits.append(BLOCKED_S)
         if self._has_commands or self._late:
             waits.append(TROUBLE_S)
-        return min(waits, default=None)
+        return min((*waits, threading.TIMEOUT_MAX)) if waits else None
 
     def _rest(self, work: Work, error: Exception) -> None:
         """Let a run rest whose store or code failed unexpectedly, and try again later."""

@@ -16,11 +16,6 @@ def split_path(path: str) -> list[str]:
     return path.split(".")
 
 
-def pointer_to(*names: str) -> str:
-    """Return the JSON pointer of a place, for names that may contain dots."""
-    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
-
-
 def store_at(vars: JsonObject, path: str, value: Any) -> None:
     """Put a value at a place, making the objects on the way; anything else on the way is replaced by an object."""
     *parents, last = split_path(path)

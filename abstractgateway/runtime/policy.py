@@ -18,7 +18,7 @@ InDoubt = Literal["retry", "ask", "fail"]
 """What becomes of an effect that a crash left without outcome: perform it again under the same key, ask, or fail it."""
 
 
-Reconciler = Callable[[RunState, Effect, str], "EffectOutcome | None"]
+Reconciler = Callable[[RunState, Effect, str], EffectOutcome | None]
 """Finds out what became of an effect in doubt, called `(run, effect, idempotency_key)`; None when it cannot tell."""
 
 
@@ -149,7 +149,7 @@ class InDoubtRules:
 
 
 def _name_in(call: Any) -> str:
-    return str(call.get("name")).strip() if isinstance(call, dict) else ""
+    return str(call.get("name")) if isinstance(call, dict) else ""
 
 
 def _known_rule(field: str, rule: object) -> InDoubt:

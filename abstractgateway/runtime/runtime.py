@@ -27,6 +27,8 @@ from .traces import trace_of, traces_of
 
 Result = TypeVar("Result")
 
+Performer = Callable[[RunState, PendingEffect], object]
+
 MAX_ATTEMPTS = 50
 """How often a transition is repeated on a run that others keep changing before the caller is told."""
 
@@ -37,7 +39,8 @@ class Runtime:
     `stores` is what `abstractgateway.stores.open_memory_stores()` and its siblings return; `run_store` and
     `ledger_store` may be given instead, as for AbstractRuntime. `effect_handlers` perform the effects that reach
     outside (`llm_call`, `tool_calls`, …), each called `(run, effect, default_next_node)` or, where they take two
-    parameters, `(run, effect)`; one that has a parameter `timeout_s` is told how many seconds it may take, or None.
+    parameters, `(run, effect)`; one that has a parameter `timeout_s` is told how many seconds it may take, or None,
+    and one that has `idempotency_key` the name of this performance, the same for every attempt.
     One given for an effect of the kernel's own takes its place. `effect_policy` says how long effects may take and how
     often failed ones are tried again, `in_doubt` what becomes of an effect that a crash interrupted: `retry` (model
     calls), `ask` (everything else) or `fail`; `in_doubt_tools` says it for calls of single tools, by name, and
@@ -73,7 +76,7 @@ class Runtime:
         self.epoch = epoch
         self.max_inline_bytes = max_inline_bytes
         self._summarizer = chat_summarizer
-        self._handlers = {type: _four_parameters(handler) for type, handler in (effect_handlers or {}).items()}
+        self._handlers = {type: _performer(handler) for type, handler in (effect_handlers or {}).items()}
         self._rules = EffectRules(
             internal={type: effect for type, effect in INTERNAL_EFFECTS.items() if type not in self._handlers},
             policy=effect_policy or NoRetryPolicy(),
@@ -225,7 +228,7 @@ class Runtime:
         if handler is None:
             return EffectOutcome.failed(f"No effect handler registered for {effect.type.value}")
         try:
-            outcome: object = handler(state, effect, pending.next_node, pending.timeout_s)
+            outcome: object = handler(state, pending)
         except (Exception, SystemExit) as error:  # a handler may raise anything; it fails the effect, not the process
             return EffectOutcome.failed(f"{type(error).__name__}: {error}")
         if not isinstance(outcome, EffectOutcome):
@@ -244,9 +247,9 @@ class Runtime:
         answered = type(found).__name__
         return unknown(None if found is None else f"the reconciler of {effect.type.value} returned {answered}")
 
-    def _handler_of(self, state: RunState, type: EffectType) -> ExternalEffect | None:
+    def _handler_of(self, state: RunState, type: EffectType) -> Performer | None:
         if self._summarizer is not None and state.workflow_id == COMPACT_WORKFLOW_ID:
-            return _four_parameters(summarise_with(self._summarizer, self.stores.artifacts))
+            return _performer(summarise_with(self._summarizer, self.stores.artifacts))
         return self._handlers.get(type)
 
     def resume(
@@ -394,21 +397,28 @@ def _fail(draft: Draft, run: OpenRun, error: str) -> None:
         lifecycle.fail(draft, run, error)
 
 
-def _four_parameters(handler: ExternalEffect) -> ExternalEffect:
-    """Return a handler that is called `(run, effect, default_next_node, timeout_s)`, and gives this one what it takes.
+_TOLD: Mapping[str, Callable[[PendingEffect], object]] = {
+    "timeout_s": lambda pending: pending.timeout_s,
+    "idempotency_key": lambda pending: pending.record.idempotency_key,
+}
+"""What a handler is told that has a parameter of this name."""
 
-    That is two or three arguments, and the last by its name where it has a parameter called so.
+
+def _performer(handler: ExternalEffect) -> Performer:
+    """Return a function that calls a handler with what it takes.
+
+    That is `(run, effect[, default_next_node])`, and what `_TOLD` has by the names of its other parameters.
     """
     try:
         signature = inspect.signature(handler)
     except ValueError:
-        return lambda run, effect, node, timeout_s: handler(run, effect, node)  # a builtin tells no signature
-    has_limit = "timeout_s" in signature.parameters
-    takes_node = _takes(signature, 3, {"timeout_s": None} if has_limit else {})
+        return lambda run, pending: handler(run, pending.effect, pending.next_node)  # a builtin tells no signature
+    told = {name: tell for name, tell in _TOLD.items() if name in signature.parameters}
+    takes_node = _takes(signature, 3, told)
 
-    def perform(run: RunState, effect: Effect, node: str | None, timeout_s: float | None) -> EffectOutcome:
-        arguments = (run, effect, node) if takes_node else (run, effect)
-        return handler(*arguments, timeout_s=timeout_s) if has_limit else handler(*arguments)
+    def perform(run: RunState, pending: PendingEffect) -> EffectOutcome:
+        arguments = (run, pending.effect, pending.next_node) if takes_node else (run, pending.effect)
+        return handler(*arguments, **{name: tell(pending) for name, tell in told.items()})
 
     return perform
 

@@ -11,7 +11,7 @@ they share nothing any more once the run is read from the store again.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, ValuesView
-from typing import Any, Union
+from typing import Any
 
 from ..jsonvalue import JsonObject, compact_text
 
@@ -20,9 +20,9 @@ LARGE_PART_BYTES = 4096
 SMALL_PART_BYTES = 256
 """… if its parts have more JSON than this on average."""
 
-Part = Union[str, list[str], dict[str, "Part"]]
+Part = str | list[str] | dict[str, "Part"]
 """The JSON of a value: as one text, by item of a list, or by key of an object."""
-Path = tuple[Union[str, int], ...]
+Path = tuple[str | int, ...]
 
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -87,7 +87,9 @@ class TrackedVars(dict[str, Any]):
         return value
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        if key not in self:
+            return default
+        return self[key]
 
     def __iter__(self) -> Iterator[str]:
         # With an iterator of its own a dictionary is copied through its methods, not behind their back.

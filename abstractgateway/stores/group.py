@@ -23,7 +23,7 @@ MAX_BATCH = 256
 """Beyond this many commits the fsync is a small part of a batch, and the first of them waits too long."""
 SIBLINGS = 4
 GATHER_S = 0.001
-"""So many commits at once are a sign of more; a moment later they share the fsync (measured: 1.2 times as many runs)."""
+"""So many commits at once are a sign of more; a moment later they share an fsync (measured: 1.2 times as many runs)."""
 IDLE_S = 0.01
 """After how long without a commit the writer does what could wait; short enough that nobody waits for it."""
 

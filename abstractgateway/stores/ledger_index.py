@@ -75,11 +75,6 @@ class LedgerIndex:
             )
         return lines
 
-    def forget(self) -> None:
-        """Forget every offset: the files may have been put right."""
-        with self._lock:
-            self._runs.clear()
-
     def _extent(self, run_id: str, file: BinaryIO, first: int, last: int, size: int) -> tuple[int, int]:
         """Return from where to where to read for some records, which are in the file's first `size` bytes."""
         with self._lock:

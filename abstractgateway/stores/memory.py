@@ -20,13 +20,14 @@ from .base import (
     Listener,
     RunQuery,
     RunRow,
+    RunWrite,
     StoredRun,
 )
 from .checks import check_commit
 from .feed import Feed
 from .problems import Problems
 from .queries import CommandQueries, LedgerQueries, RunQueries
-from .staging import Admitted, Head, Staging, after_checkpoint, after_write
+from .staging import Admitted, Head, Staging, after_write
 from .tables import Inbox, RunTable
 
 
@@ -91,8 +92,7 @@ class MemoryStores:
             head = self.heads[write.run_id] = after_write(write)
             self.records.setdefault(write.run_id, []).extend(write.records)
             if write.state is not None:
-                known = self.checkpoints.get(write.run_id)
-                self.checkpoints[write.run_id] = after_checkpoint(known, write)
+                self.checkpoints[write.run_id] = self._checkpoint(write)
                 row: RunRow | None = RunRow.of(write.state, revision=head.revision, ledger_len=head.ledger_len)
             else:
                 row = self.table.get(write.run_id)
@@ -105,6 +105,11 @@ class MemoryStores:
         if admitted.outcome is not None:
             self.inbox.settle(admitted.outcome)
         return Changes(tuple(rows), has_commands=admitted.command is not None)
+
+    def _checkpoint(self, write: RunWrite) -> Checkpoint:
+        if not write.delta:
+            return Checkpoint(write.body)
+        return self.checkpoints[write.run_id].with_delta(write.delta)  # a delta's revision was admitted, so it is there
 
 
 class InMemoryRunStore(RunQueries["MemoryStores"]):
@@ -157,7 +162,7 @@ class InMemoryLedgerStore(LedgerQueries["MemoryStores"]):
         with self.stores.lock, stores.lock:
             for run_id, records in self.stores.records.items():
                 stores.records.setdefault(run_id, []).extend(records)
-                stores.heads[run_id] = self.stores.head(run_id)
+                stores.heads[run_id] = replace(self.stores.head(run_id), revision=stores.head(run_id).revision)
         self.stores = stores
 
     def head(self, run_id: str) -> Head:

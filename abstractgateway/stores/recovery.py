@@ -72,8 +72,8 @@ def read_epoch(layout: Layout, problems: Problems) -> int:
 def checkpoints_ahead(layout: Layout, entries: Iterable[Entry], known: Mapping[str, int]) -> set[str]:
     """Return the runs whose checkpoint files are newer than what some entries make of them.
 
-    That is so when the journal is damaged and has lost entries that were in the files already. `known` has the revisions
-    of runs of which some entries cannot be used.
+    That is so when the journal is damaged and has lost entries that were in the files already. `known` has the
+    revisions of runs of which some entries cannot be used.
     """
     revisions = {run.run_id: run.revision for entry in entries for run in entry.runs} | dict(known)
     ahead: set[str] = set()

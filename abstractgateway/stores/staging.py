@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from ..errors import LeaseLost, StaleWrite
 from ..runtime.commit import NO_PREMISES, Premises
-from ..runtime.delta import Checkpoint
 from ..runtime.models import RunState, RunStatus
 from .base import (
     ANY_REVISION,
@@ -119,15 +118,6 @@ def wait_key_of(state: RunState) -> str | None:
     """Return what a run waits on, as the indices have it."""
     waits = state.status is RunStatus.WAITING and state.waiting is not None
     return state.waiting.wait_key if waits and state.waiting is not None else None
-
-
-def after_checkpoint(known: Checkpoint | None, write: RunWrite) -> Checkpoint:
-    """Return a run's checkpoint once a write of its state is applied. Raises `StaleWrite` for a delta of nothing."""
-    if not write.delta:
-        return Checkpoint(write.body)
-    if known is None:
-        raise StaleWrite(f"run {write.run_id!r} has no checkpoint that a delta could change; load it again")
-    return known.with_delta(write.delta)
 
 
 def after_write(write: RunWrite) -> Head:

@@ -5,15 +5,15 @@ A compiled flow never changes and is shared by all its runs; everything that cha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..runtime.models import NodeHandler, WorkflowSpec
 from .agent import agent_workflow
 from .evaluation import InputCompiler
-from .flow import EXEC_OUT, EXECUTION, Flow, Node, parse_flow, raise_problems
-from .graph import Graph, Problem, build_graph, data_order, find_cycle
+from .flow import EXEC_OUT, EXECUTION, Flow, Node, Pin, parse_flow, raise_problems
+from .graph import Graph, Problem, build_graph, find_rings, pins_between, values_read
 from .handlers import action_handler, ask_handler, pure_handler, with_output_keys
 from .node import Action, Ask, Control, NodeType, Pure, Site
 from .nodes.agents import agent_workflow_id
@@ -21,7 +21,7 @@ from .nodes.elsewhere import REFUSALS
 from .nodes.listeners import listener_workflow_id
 from .nodes.registry import REGISTRY, is_pure_without_pins, library
 from .nodes.subflow import referenced_flow
-from .reach import Reach, reach_of
+from .reach import NOWHERE_TO_START, Reach, reach_of
 from .sandbox import CodeRunner
 from .values import split_path
 
@@ -29,6 +29,7 @@ _WRITABLE = frozenset({"_limits"})
 """Drawn flows set their own limits with an `outputKey`, as in `_limits.max_iterations`."""
 
 _BRANCH_HANDLES = frozenset({"true", "false"})
+_MAX_RINGS = 20
 
 
 @dataclass(frozen=True)
@@ -59,24 +60,28 @@ def compile_flow(
 
     `derived` holds one agent loop per agent node. `code_runner` executes the code nodes; without one it is a pool that
     the whole program shares. With `known_flows` a reference to any other flow gives a warning. Raises
-    `Invalid("flow", …)` listing every problem at once, each with the node it is about.
+    `Invalid("flow", …)` listing every problem at once, each with the node and the pin it is about.
     """
     flow = parse_flow(document, flow_id=workflow_id)
     graph = build_graph(flow, is_pure_without_pins)
     reach = reach_of(graph)
-    executed = reach.executed
-    ring = find_cycle(graph, executed)
-    used = {*executed, *(() if ring else _values_of(graph, executed))}
+    executed = reach.executed if reach is not None else tuple(flow.nodes)
+    used = {**dict.fromkeys(executed), **values_read(graph, executed)}
     problems = _problems(graph)
-    raise_problems([*_unknown_types(flow), *_texts(problems, used, is_used=True), *_cycle_text(ring)])
+    advice = (*_undrawn_pins(graph), *_unknown_flows(graph, used, known_flows))
+    found = [
+        *flow.problems,
+        *([NOWHERE_TO_START] if reach is None else []),
+        *_unknown_types(flow),
+        *_texts(problems, used, is_used=True),
+        *_ring_texts(graph, used),
+    ]
+    if found or reach is None:
+        raise_problems([*found, *advice])
     compiled = _compile(_Plan(graph, reach, library(code_runner), workflow_id or flow.id))
     harmless = (*_unreachable(graph, executed), *_never_run(graph), *_texts(problems, used, is_used=False))
-    advice = (*_advice(graph, used), *_unknown_flows(graph, used, known_flows))
-    return replace(compiled, warnings=(*flow.warnings, *graph.warnings, *harmless, *advice))
-
-
-def _values_of(graph: Graph, executed: Iterable[str]) -> list[str]:
-    return data_order(graph, [source.node for node_id in executed for source in graph.dependencies(node_id)])
+    warnings = (*flow.warnings, *graph.warnings, *harmless, *_advice(graph, used), *advice)
+    return replace(compiled, warnings=warnings)
 
 
 def _problems(graph: Graph) -> list[Problem]:
@@ -88,8 +93,14 @@ def _texts(problems: list[Problem], used: Collection[str], *, is_used: bool) -> 
     return [problem.text for problem in problems if (problem.node in used) == is_used]
 
 
-def _cycle_text(ring: list[str]) -> list[str]:
-    return ["the values of " + " and ".join(map(repr, ring)) + " depend on each other"] if ring else []
+def _ring_texts(graph: Graph, used: Collection[str]) -> list[str]:
+    """Return a sentence for each ring of values, with the pins by which one depends on the next."""
+    texts: list[str] = []
+    for ring in find_rings(graph, used, most=_MAX_RINGS):
+        links = zip(ring, [*ring[1:], ring[0]], strict=True)
+        named = [f"{item!r} (pin {', '.join(map(repr, pins_between(graph, item, source)))})" for item, source in links]
+        texts.append("the values of " + " and ".join(named) + " depend on each other")
+    return texts
 
 
 @dataclass(frozen=True)
@@ -179,12 +190,40 @@ def _handle_problems(node: Node, graph: Graph) -> list[str]:
             return ["branches by true/false and by cases at once"]
     else:
         allowed = {EXEC_OUT}
-    wrong = sorted(handles - allowed)
-    return [f"has no execution pin {handle!r}" for handle in wrong]
+    wrong = handles - allowed
+    return [f"has no execution pin {handle!r}" for handle in sorted(wrong - {EXEC_OUT} or wrong)]
 
 
 def _is_case(handle: str) -> bool:
     return handle == "default" or handle.startswith("case:")
+
+
+def _undrawn_pins(graph: Graph) -> list[str]:
+    """Return what is odd about edges: pins that are neither drawn nor in the library.
+
+    They are no problem: editors leave such edges behind, and a node may give or take more than its drawing shows.
+    """
+    texts: list[str] = []
+    for edge in graph.flow.edges:
+        source, target = graph.flow.nodes[edge.source], graph.flow.nodes[edge.target]
+        if edge.is_data or edge.source_handle != EXEC_OUT:
+            texts += _undrawn(source, edge.source_handle, "output", source.outputs)
+        if edge.is_data:
+            texts += _undrawn(target, edge.target_handle, "input", target.inputs)
+        elif not edge.is_execution:
+            texts.append(
+                f"node {edge.target!r} has an edge from the execution pin {edge.source_handle!r} of {edge.source!r} "
+                f"into {edge.target_handle!r}; it does nothing"
+            )
+    return list(dict.fromkeys(texts))
+
+
+def _undrawn(node: Node, handle: str, kind: str, drawn: Collection[Pin]) -> list[str]:
+    known = REGISTRY.get(node.type)
+    listed = (known.outputs if kind == "output" else known.inputs) if known is not None else ()
+    if not drawn or handle in listed or any(pin.id == handle for pin in drawn):
+        return []
+    return [f"node {node.id!r} ({node.type}) has an edge at the {kind} pin {handle!r}, which is not drawn"]
 
 
 def _unreachable(graph: Graph, reachable: Collection[str]) -> list[str]:

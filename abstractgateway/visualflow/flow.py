@@ -75,7 +75,10 @@ class Edge:
 
 @dataclass(frozen=True)
 class Flow:
-    """A drawing: its nodes by id in document order, its edges, and what was odd but harmless about it."""
+    """A drawing: its nodes by id in document order, its edges, and what was wrong or odd but harmless about it.
+
+    `problems` keep it from being run, but not from being looked at: they are to be reported with all others.
+    """
 
     id: str
     name: str
@@ -83,12 +86,14 @@ class Flow:
     edges: tuple[Edge, ...]
     entry_node: str | None
     warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 class _Findings:
-    """What the parser met on its way."""
+    """What the parser met on its way; what is `fatal` leaves nothing to look at."""
 
     def __init__(self) -> None:
+        self.fatal: list[str] = []
         self.problems: list[str] = []
         self.warnings: list[str] = []
 
@@ -96,7 +101,8 @@ class _Findings:
 def parse_flow(document: Any, *, flow_id: str | None = None) -> Flow:
     """Return the flow of a VisualFlow document, or of an object that can dump itself as one.
 
-    `flow_id` names a document that does not name itself. Raises `Invalid("flow", …)` listing every problem at once.
+    `flow_id` names a document that does not name itself. Raises `Invalid("flow", …)` for what cannot be read as a flow
+    at all; what else is wrong is in `problems`.
     """
     source = loads(dumps(_plain(document), field="flow"), field="flow")
     if not isinstance(source, dict):
@@ -104,10 +110,10 @@ def parse_flow(document: Any, *, flow_id: str | None = None) -> Flow:
     found = _Findings()
     identity = _first_id(source) or flow_id or ""
     if not identity:
-        found.problems.append("the document has no 'id'")
+        found.fatal.append("the document has no 'id'")
     nodes = _parse_nodes(_list_of(source, "nodes", found), found)
     edges = _parse_edges(_list_of(source, "edges", found), nodes, found)
-    raise_problems(found.problems)
+    raise_problems(found.fatal)
     name = source.get("name")
     entry = source.get("entryNode")
     return Flow(
@@ -117,6 +123,7 @@ def parse_flow(document: Any, *, flow_id: str | None = None) -> Flow:
         edges=edges,
         entry_node=entry if isinstance(entry, str) and entry in nodes else None,
         warnings=tuple(found.warnings),
+        problems=tuple(found.problems),
     )
 
 
@@ -146,7 +153,7 @@ def _list_of(source: JsonObject, key: str, found: _Findings) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        found.problems.append(f"{key!r} is not a list")
+        found.fatal.append(f"{key!r} is not a list")
         return []
     return value
 
@@ -154,7 +161,7 @@ def _list_of(source: JsonObject, key: str, found: _Findings) -> list[Any]:
 def _parse_nodes(items: list[Any], found: _Findings) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
     if len(items) > MAX_NODES:
-        found.problems.append(f"there are {len(items)} nodes; at most {MAX_NODES} are compiled")
+        found.fatal.append(f"there are {len(items)} nodes; at most {MAX_NODES} are compiled")
         return nodes
     for position, item in enumerate(items):
         identity = _first_text(item, "id")
@@ -179,15 +186,15 @@ def _parse_node(identity: str, item: JsonObject) -> Node:
     known = data if isinstance(data, dict) else {}
     return Node(
         id=identity,
-        type=_type_name(item.get("type")),
+        type=type_name(item.get("type")),
         inputs=_parse_pins(known.get("inputs")),
         outputs=_parse_pins(known.get("outputs")),
         data=known,
     )
 
 
-def _type_name(value: Any) -> str:
-    """Old documents spell a type as `NodeType.IF` or as `{"value": "if"}`."""
+def type_name(value: Any) -> str:
+    """Return the type that a node's `type` means; old documents spell it `NodeType.IF` or `{"value": "if"}`."""
     if isinstance(value, dict):
         value = value.get("value")
     text = value.strip() if isinstance(value, str) else ""

@@ -78,8 +78,7 @@ class Graph:
         found = list(self.sources.get(node_id, {}).values())
         fan_in = self.fan_ins.get(node_id)
         for pin in fan_in.pins.values() if fan_in else ():
-            found.extend(pin.by_route.values())
-            found.extend([pin.fallback] if pin.fallback else [])
+            found.extend(_routes_of(pin))
         return found
 
 
@@ -183,10 +182,26 @@ def _wired_outputs(flow: Flow) -> dict[str, frozenset[str]]:
     return {node_id: frozenset(handles) for node_id, handles in wired.items()}
 
 
-def find_cycle(graph: Graph, roots: Iterable[str]) -> list[str]:
-    """Return the first ring of values that depend on each other, or nothing. No recursion: drawings may be deep."""
+def values_read(graph: Graph, roots: Iterable[str]) -> dict[str, None]:
+    """Return the nodes whose values these read, directly or by way of others; rings do no harm."""
+    found: dict[str, None] = {}
+    queue = [source.node for node_id in roots for source in graph.dependencies(node_id)]
+    while queue:
+        node_id = queue.pop()
+        if node_id not in found:
+            found[node_id] = None
+            queue += [] if node_id in graph.execution else [source.node for source in graph.dependencies(node_id)]
+    return found
+
+
+def find_rings(graph: Graph, computed: Iterable[str], *, most: int) -> list[list[str]]:
+    """Return rings of values that depend on each other, at least one of each tangle, but no more than `most`.
+
+    In a ring, each node reads from the next, and the last from the first. No recursion: drawings may be deep.
+    """
     finished: set[str] = set()
-    for root in [source.node for node_id in roots for source in graph.dependencies(node_id)]:
+    rings: list[list[str]] = []
+    for root in computed:
         path: dict[str, None] = {}
         stack: list[tuple[str, bool]] = [(root, False)]
         while stack:
@@ -195,12 +210,27 @@ def find_cycle(graph: Graph, roots: Iterable[str]) -> list[str]:
                 path.pop(node_id)
                 finished.add(node_id)
             elif node_id in path:
-                return list(path)[list(path).index(node_id) :]
+                rings.append(list(path)[list(path).index(node_id) :])
+                if len(rings) == most:
+                    return rings
             elif node_id not in finished and node_id not in graph.execution:
                 path[node_id] = None
                 stack.append((node_id, True))
-                stack.extend((source.node, False) for source in graph.dependencies(node_id))
-    return []
+                stack.extend((source.node, False) for source in dict.fromkeys(graph.dependencies(node_id)))
+    return rings
+
+
+def pins_between(graph: Graph, target: str, source: str) -> list[str]:
+    """Return the pins by which a node reads from another."""
+    fan_in = graph.fan_ins.get(target)
+    routed = fan_in.pins if fan_in else {}
+    direct = [pin for pin, found in graph.sources.get(target, {}).items() if found.node == source]
+    by_route = [pin for pin, found in routed.items() if source in {item.node for item in _routes_of(found)}]
+    return list(dict.fromkeys([*direct, *by_route]))
+
+
+def _routes_of(pin: RoutedPin) -> list[Source]:
+    return [*pin.by_route.values(), *([pin.fallback] if pin.fallback else [])]
 
 
 def _fan_ins(draft: _Draft, sources: Mapping[str, Mapping[str, Source]]) -> dict[str, FanIn]:

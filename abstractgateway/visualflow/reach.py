@@ -22,11 +22,14 @@ class Reach:
     executed: tuple[str, ...]
 
 
-def reach_of(graph: Graph) -> Reach:
-    """Return what of a graph is executed. Raises `Invalid("flow", …)` when there is nothing to start at."""
+NOWHERE_TO_START = "there is no execution node to start at"
+
+
+def reach_of(graph: Graph) -> Reach | None:
+    """Return what of a graph is executed, or None when there is nothing to start at."""
     entry = graph.entry()
     if entry is None:
-        raise Invalid("flow", "there is no execution node to start at", code="flow_invalid")
+        return None
     first = graph.reachable(entry)
     beside = graph.execution.difference(first)
     listening = tuple(node.id for node in graph.flow.nodes.values() if node.type == LISTENER and node.id in beside)
@@ -40,7 +43,10 @@ def referenced_flows(document: Any) -> list[str]:
     Raises `Invalid("flow", …)` when the document cannot be read, or a node names no flow.
     """
     flow = parse_flow(document)
-    executed = [flow.nodes[node_id] for node_id in reach_of(build_graph(flow, is_pure_without_pins)).executed]
+    reach = reach_of(build_graph(flow, is_pure_without_pins))
+    if reach is None:
+        raise Invalid("flow", NOWHERE_TO_START, code="flow_invalid")
+    executed = [flow.nodes[node_id] for node_id in reach.executed]
     found: dict[str, None] = {}
     for node in executed:
         flow_id = referenced_flow(node) if node.type == "subflow" else ""

@@ -126,6 +126,17 @@ def test_a_huge_list_of_files_is_refused_before_it_is_read(tmp_path: Path) -> No
     assert "lists too many files" in _refusal(path, limits=ArchiveLimits(members=10**6, list_bytes=100))
 
 
+def test_a_list_of_files_cannot_hide_behind_the_zip64_format(tmp_path: Path) -> None:
+    path = tmp_path / "b.flow"
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"a"
+    listed = entry * 5_000
+    end64 = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 5_000, 5_000, len(listed), 0)
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, len(listed), 1)
+    path.write_bytes(listed + end64 + locator + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 46, 0, 0))
+
+    assert "is a zip64 file" in _refusal(path)
+
+
 def test_a_file_that_is_too_big_is_refused(tmp_path: Path) -> None:
     path = _zip(tmp_path / "b.flow", ("a", b"x"))
 

@@ -55,6 +55,23 @@ def test_a_listed_flow_that_is_missing_is_named(pack: Any) -> None:
         open_bundle(path)
 
 
+def test_a_small_file_that_decodes_to_millions_of_values_is_refused(pack: Any) -> None:
+    many = '{"id": "f", "nodes": [' + ",".join(["{}"] * 300_000) + "]}"
+    flows = {f"f{number}": f"flows/f{number}.json" for number in range(3)}
+    path = pack(members=dict.fromkeys(flows.values(), many), flows={"root": "flows/root.json", **flows})
+
+    with pytest.raises(Invalid, match=r"'flows/f1\.json' and the files before it hold too many values"):
+        open_bundle(path)
+
+
+def test_a_file_that_is_listed_often_counts_as_often(pack: Any) -> None:
+    many = '{"id": "f", "nodes": [' + ",".join(["{}"] * 20_000) + "]}"
+    flows = {f"f{number}": "flows/same.json" for number in range(50)}
+
+    with pytest.raises(Invalid, match="hold too many values"):
+        open_bundle(pack(members={"flows/same.json": many}, flows={"root": "flows/root.json", **flows}))
+
+
 def test_one_broken_bundle_does_not_hide_the_others(pack: Any, tmp_path: Path) -> None:
     pack("good.flow")
     pack("wrong.flow", bundle_id="wrong", flows={})
@@ -133,6 +150,15 @@ def test_the_latest_version_is_by_number_or_by_age(pack: Any, versions: list[tup
 )
 def test_references_are_split_at_the_first_at(text: str, expected: tuple[str, str | None]) -> None:
     assert split_bundle_ref(text) == expected
+
+
+@pytest.mark.parametrize("written", ["subflow", " subflow ", "NodeType.SUBFLOW", {"value": "subflow"}])
+def test_subflows_are_renamed_however_their_type_is_written(written: Any) -> None:
+    document = {"id": "root", "nodes": [{"id": "s", "type": written, "data": {"subflowId": "sub"}}], "edges": []}
+
+    renamed = namespaced_flow(document, "b@1", "root", {"root", "sub"})
+
+    assert renamed["nodes"][0]["data"]["subflowId"] == "b@1:sub"
 
 
 def test_subflows_of_the_same_bundle_are_renamed_on_a_copy() -> None:

@@ -208,6 +208,28 @@ def test_a_directory_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
         pack_directory(tmp_path)
 
 
+def test_a_directory_with_a_link_that_leads_out_of_it_is_not_packed(manifest: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("password")
+    tree = tmp_path / "tree"
+    (tree / "flows").mkdir(parents=True)
+    (tree / "manifest.json").write_text(json.dumps(manifest()))
+    (tree / "flows" / "root.json").write_text(json.dumps(drawn("root")))
+    (tree / "note.txt").symlink_to(secret)
+
+    with pytest.raises(Invalid, match=r"'note\.txt' leads out of the bundle"):
+        pack_directory(tree)
+
+
+def test_a_directory_whose_flows_do_not_compile_is_not_packed(manifest: Any, tmp_path: Path) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest()))
+    (tmp_path / "flows" / "root.json").write_text('{"id": "root", "nodes": [{"id": "n", "type": "odd"}]}')
+
+    with pytest.raises(Invalid, match="node 'n' has the type 'odd'"):
+        pack_directory(tmp_path)
+
+
 def test_real_flows_are_packed_with_all_that_they_run() -> None:
     if not SHARED.is_dir():
         pytest.skip("the shared drawings are not here")

@@ -31,7 +31,7 @@ FLOORS = (
     "__main__",
 )
 DOORS_FOR_ADAPTERS = ("", "errors", "config", "security", "service", "jsonvalue", "clock", "ids")
-THIRD_PARTY_OF_ADAPTERS = {"abstractgateway_http": ("werkzeug", "waitress")}
+THIRD_PARTY_OF_ADAPTERS = {"abstractgateway_http": ("werkzeug", "waitress"), "abstractgateway_llm": ("urllib3",)}
 OUTSIDE_THE_KERNEL = frozenset(
     {
         "asyncio",

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from abstractgateway.errors import LeaseLost
 from abstractgateway.runner import Runner
+from abstractgateway.runner.late import LateOutcomes
 from abstractgateway.runner.pool import MOST_STUCK, ThreadPool
 from abstractgateway.runner.timers import Timers
 from abstractgateway.runtime import (
     DefaultEffectPolicy,
+    Effect,
     EffectOutcome,
     EffectType,
     NoRetryPolicy,
+    PendingEffect,
     RunState,
     RunStatus,
+    Runtime,
     WorkflowSpec,
 )
 from abstractgateway.runtime.chain import verify_chain
 from tests.runner.bench import PATIENCE_S, Bench
 from tests.runner.conftest import OPEN
-from tests.runtime.workflows import Calls, Crash, Json, call_then_end, outline
+from tests.runtime.workflows import Calls, Crash, Json, call_then_end, effect, end, outline, spec
 
 MODEL = call_then_end()
 TOOL = call_then_end(EffectType.TOOL_CALLS, {"tool_calls": [{"name": "pay", "arguments": {}}]})
@@ -197,6 +203,51 @@ def test_a_late_outcome_does_not_take_the_place_of_the_attempt_under_way(bench: 
     assert [item["run_status"] for item in discarded(bench, run_id)] == ["running"]
 
 
+def test_what_a_handler_does_to_the_run_after_its_time_is_not_stored(bench: Bench) -> None:
+    first, second, has_written, may_end = Stuck(), Stuck(), threading.Event(), threading.Event()
+
+    def perform(run: RunState, effect: Effect) -> EffectOutcome:
+        if second.calls or first.calls:
+            return second(run, effect)
+        first(run, effect)
+        run.vars["scribble"] = True
+        has_written.set()
+        assert may_end.wait(PATIENCE_S)
+        return EffectOutcome.completed({})
+
+    bench.handlers = {EffectType.LLM_CALL: perform}
+    runner = started(bench, twice())
+    run_id = bench.start(MODEL)
+    first.wait_until_stuck()
+    pass_time(bench, 10)
+    second.wait_until_stuck()
+
+    first.let_go()
+    assert has_written.wait(PATIENCE_S)
+    second.let_go()
+    bench.wait_for_end(run_id)
+    may_end.set()
+    runner.stop()
+
+    assert bench.state(run_id).status is RunStatus.COMPLETED
+    assert "scribble" not in bench.state(run_id).vars
+
+
+def test_an_effect_that_ended_in_time_is_not_timed_out_later(bench: Bench) -> None:
+    asked = effect("ask", EffectType.ASK_USER, {"prompt": "Go on?"}, then="end")
+    called = effect("call", EffectType.LLM_CALL, {"prompt": "x"}, then="ask")
+    bench.handlers = {EffectType.LLM_CALL: Calls()}
+    runner = started(bench, ONCE)
+    run_id = bench.start(spec("calls-and-asks", call=called, ask=asked, end=end()))
+    bench.wait_for(lambda: bench.state(run_id).waiting is not None)
+    before = bench.ledger(run_id)
+
+    pass_time(bench, 3600)
+    runner.stop()
+
+    assert (bench.state(run_id).status, bench.ledger(run_id)) == (RunStatus.WAITING, before)
+
+
 def test_handlers_that_hang_take_no_thread_from_the_others(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     stuck = Stuck(6)
     bench.handlers = {EffectType.LLM_CALL: stuck}
@@ -326,6 +377,50 @@ def test_a_time_limit_is_kept_on_every_backend(live: Bench) -> None:
     assert "timed out after the 0.05 s it may take" in str(live.state(run_id).error)
 
 
+def pending_of(bench: Bench, runtime: Runtime) -> tuple[str, PendingEffect]:
+    """Return a run whose effect has begun, and the effect."""
+    execution = runtime.open_execution(MODEL, bench.start(MODEL))
+    execution.advance(1)
+    bench.stores.commit(execution.to_commit())
+    assert execution.pending is not None
+    return execution.state.run_id, execution.pending
+
+
+def test_late_outcomes_are_kept_while_the_store_cannot_write_and_one_lost_run_stops_no_other(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = bench.runtime()
+    late = LateOutcomes(runtime, quietly=nullcontext)
+    known = [pending_of(bench, runtime) for _ in range(2)]
+    for run_id, pending in [known[0], ("nobody", known[0][1]), known[1]]:
+        late.add(run_id, pending, EffectOutcome.completed({"content": "late"}))
+    runtime.epoch = -1
+
+    with pytest.raises(LeaseLost):
+        late.record()
+    kept, runtime.epoch = len(late), None
+    did = (late.record(), late.record())
+
+    assert (kept, len(late), did) == (3, 0, (True, False))
+    assert [len(discarded(bench, run_id)) for run_id, _ in known] == [1, 1]
+    assert "a late outcome of run nobody could not be recorded: Unknown run_id" in caplog.text
+
+
+def test_a_time_limit_beyond_all_bounds_is_as_good_as_none(live: Bench) -> None:
+    stuck = Stuck()
+    live.handlers = {EffectType.LLM_CALL: stuck}
+    runner = started(live, NoRetryPolicy(timeout=1e300))
+    run_id = live.start(MODEL)
+    stuck.wait_until_stuck()
+
+    look(live)
+    stuck.let_go()
+    live.wait_for_end(run_id)
+    runner.stop()
+
+    assert live.state(run_id).status is RunStatus.COMPLETED
+
+
 def interrupted(bench: Bench) -> str:
     """Return a run that a crash left in the middle of paying."""
     bench.handlers = {EffectType.TOOL_CALLS: Calls(Crash())}
@@ -413,8 +508,10 @@ def test_only_so_many_threads_may_hang_and_one_that_comes_back_makes_room(caplog
     assert done.wait(PATIENCE_S)
     assert is_starved
     assert f"{MOST_STUCK + 1} calls do not end; no thread replaces test-stuck-{MOST_STUCK + 1}" in caplog.text
-    for _, end in calls:
-        end()
+    for thread, let_end in calls[1:]:
+        let_end()
+        thread.join(PATIENCE_S)
+    assert [thread.is_alive() for thread, _ in calls] == [True] + [False] * MOST_STUCK
     pool.shutdown()
 
 
@@ -431,23 +528,37 @@ def test_a_thread_that_was_not_replaced_is_counted_on_again_when_it_comes_back()
     pool.submit(done.set)
 
     assert done.wait(PATIENCE_S)
-    for thread, end in calls[:-1]:
-        end()
+    for thread, let_end in calls[:-1]:
+        let_end()
         thread.join(PATIENCE_S)
     assert not any(thread.is_alive() for thread, _ in calls[:-1])
     pool.shutdown()
 
 
+def test_a_fresh_thread_is_used_before_another_is_made() -> None:
+    pool = ThreadPool(3, "test-fresh")
+    thread, let_end = hang(pool)
+    pool.give_up(thread)
+
+    fresh, let_fresh_end = hang(pool)
+
+    assert (thread.name, fresh.name) == ("test-fresh-1", "test-fresh-2")
+    assert not [thread for thread in threading.enumerate() if thread.name == "test-fresh-3"]
+    let_end()
+    let_fresh_end()
+    pool.shutdown()
+
+
 def test_a_pool_that_is_shut_down_replaces_nothing() -> None:
     pool = ThreadPool(1, "test-shut")
-    thread, end = hang(pool)
+    thread, let_end = hang(pool)
     pool.shutdown()
     before = threading.active_count()
 
     pool.give_up(thread)
 
     assert threading.active_count() == before
-    end()
+    let_end()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
 

@@ -232,3 +232,23 @@ def test_a_scheduled_runtime_takes_a_policy() -> None:
     scheduled = create_scheduled_runtime(effect_policy=policy, auto_start=False)
 
     assert scheduled.runtime.effect_policy is policy
+
+
+def test_a_handler_that_asks_is_told_the_same_key_for_every_attempt(world: World) -> None:
+    told: list[str] = []
+
+    def flaky(run: RunState, effect: Effect, idempotency_key: str) -> EffectOutcome:
+        told.append(idempotency_key)
+        return EffectOutcome.failed("busy") if len(told) % 2 else EffectOutcome.completed({"n": len(told)})
+
+    runtime = world.runtime({EffectType.LLM_CALL: flaky}, effect_policy=AT_ONCE)
+    workflow = spec(
+        first=effect("first", EffectType.LLM_CALL, {"prompt": "a"}, then="second"),
+        second=effect("second", EffectType.LLM_CALL, {"prompt": "a"}, then="end"),
+        end=end(),
+    )
+    state = runtime.tick(workflow=workflow, run_id=(run_id := runtime.start(workflow=workflow)))
+
+    assert state.status is RunStatus.COMPLETED
+    assert told[0] == told[1] != told[2] == told[3]
+    assert {record["idempotency_key"] for record in world.ledger(run_id) if record["status"] == "started"} == set(told)

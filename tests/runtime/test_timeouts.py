@@ -209,6 +209,18 @@ def test_after_a_crash_the_time_limit_of_the_effect_does_not_matter(world: World
     assert blocked["explanation"].startswith("in doubt: The effect tool_calls of node 'call' was interrupted")
 
 
+def test_an_effect_that_is_to_be_performed_again_blocks_nothing_by_itself(world: World) -> None:
+    runtime = world.runtime({EffectType.TOOL_CALLS: Calls(Crash())})
+    run_id = runtime.start(workflow=TOOL)
+    with pytest.raises(Crash):
+        runtime.tick(workflow=TOOL, run_id=run_id)
+    runtime.tick(workflow=TOOL, run_id=run_id)
+
+    state = runtime.resume(workflow=TOOL, run_id=run_id, wait_key=None, payload={"response": "retry"}, max_steps=0)
+
+    assert (state.status, blocked_by(state, explanation=None)) == (RunStatus.RUNNING, None)
+
+
 def test_a_scheduled_runtime_tells_its_handlers_as_well() -> None:
     handler = Told()
     scheduled = create_scheduled_runtime(

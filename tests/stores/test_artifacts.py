@@ -472,3 +472,71 @@ def test_bytes_that_are_being_stored_again_are_not_dropped(tmp_path: Path) -> No
 
     assert not collecting.is_alive()
     assert first.load(stored.artifact_id) == b"x"
+
+
+def test_an_artifact_that_has_lost_its_bytes_is_none_until_it_is_stored_again(tmp_path: Path) -> None:
+    artifacts = FileArtifactStore(tmp_path)
+    stored = artifacts.store(b"hello", run_id="r1")
+    (tmp_path / "artifacts" / "blobs" / f"{stored.blob_id}.bin").unlink()
+
+    assert artifacts.load(stored.artifact_id) is None
+    assert artifacts.read(stored.artifact_id, 1, 2) is None
+    assert artifacts.get_metadata(stored.artifact_id).size_bytes == 5
+    artifacts.store(b"hello", run_id="r1")
+    assert artifacts.read(stored.artifact_id, 1, 2) == b"el"
+
+
+def test_a_description_that_goes_while_the_directory_is_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = FileArtifactStore(tmp_path)
+    gone, kept = (artifacts.store(content, run_id="r1") for content in (b"gone", b"kept"))
+    scandir = os.scandir
+
+    class Losing:
+        """A listing of which one file is taken away before it is looked at."""
+
+        def __init__(self, directory: Path) -> None:
+            self._entries = scandir(directory)
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            with self._entries:
+                found = list(self._entries)
+            artifacts.delete(gone.artifact_id)
+            return found
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    with monkeypatch.context() as patched:
+        patched.setattr("abstractgateway.stores.artifact_index.os.scandir", Losing)
+        assert [item.artifact_id for item in artifacts.list_by_run("r1")] == [kept.artifact_id]
+    assert [item.artifact_id for item in artifacts.list_by_run("r1")] == [kept.artifact_id]
+
+
+def test_a_description_that_goes_after_the_directory_was_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = FileArtifactStore(tmp_path)
+    gone, kept = (artifacts.store(content, run_id="r1") for content in (b"gone", b"kept"))
+    assert len(artifacts.list_by_run("r1")) == 2
+    monkeypatch.setattr(artifacts._index, "_refresh", lambda: None)  # as when the deletion comes right after it
+
+    FileArtifactStore(tmp_path).delete(gone.artifact_id)
+
+    assert [item.artifact_id for item in artifacts.list_by_run("r1")] == [kept.artifact_id]
+
+
+def test_damage_is_noticed_however_many_blobs_were_read_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_files, "_REMEMBERED", 2)
+    monkeypatch.setattr(blob_files, "_SETTLED_NS", -ONE_HOUR_AGO_NS)
+    artifacts = FileArtifactStore(tmp_path)
+    stored = [artifacts.store(b"blob %d" % number, run_id="r1") for number in range(5)]
+
+    assert [artifacts.read(item.artifact_id, 5) for item in stored] == [b"%d" % number for number in range(5)]
+    assert len(artifacts._blobs._digests) == 2
+    for item in stored:
+        (tmp_path / "artifacts" / "blobs" / f"{item.blob_id}.bin").write_bytes(b"other bytes")
+    for item in stored:
+        with pytest.raises(Unavailable, match="damaged"):
+            artifacts.read(item.artifact_id, 5)

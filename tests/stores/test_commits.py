@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +144,21 @@ def test_a_record_of_two_lines_is_refused(stores: Stores) -> None:
 def test_a_write_with_the_state_of_another_run_is_refused(stores: Stores) -> None:
     with pytest.raises(Invalid, match="r2"):
         stores.commit(Commit(runs=(replace(write(a_run("r2")), run_id="r1"),)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [({"body": b""}, "not a JSON object"), ({"body": b"[1]"}, "not a JSON object"), ({"expected": -7}, "revision -7")],
+    ids=["no body", "a list", "a revision that cannot be"],
+)
+def test_a_write_that_makes_no_sense_is_refused_and_changes_nothing(
+    stores: Stores, fields: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(Invalid, match=why):
+        stores.commit(Commit(runs=(replace(write(a_run()), **fields),), command=a_command()))
+
+    assert stores.runs.open("r1") is None
+    assert stores.commands.get_last_seq() == 0
 
 
 def test_an_epoch_that_is_over_is_refused_and_the_newest_is_not(stores: Stores) -> None:

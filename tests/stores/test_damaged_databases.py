@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -93,6 +94,50 @@ def test_a_database_that_cannot_be_used_ends_the_start_with_one_line(
     assert said.startswith("abstractgateway: ")
     assert said.count("\n") == 1
     assert DATABASE in said and "cannot be used as a database" in said
+
+
+def test_a_database_that_may_not_be_written_is_refused_at_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (directory / DATABASE).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("abstractgateway.stores.sqlite_database.os.access", lambda path, mode: mode != os.W_OK)
+        with pytest.raises(Unavailable, match="may not be written"):
+            open_sqlite_stores(directory)
+
+    assert (directory / DATABASE).read_bytes() == before
+    with closing(open_sqlite_stores(directory)) as stores:
+        assert script.picture(stores) == PICTURES[-1]
+
+
+@pytest.mark.parametrize("is_database", [True, False], ids=["the database", "what lies beside it"])
+def test_a_directory_that_cannot_be_made_is_an_error_that_says_what_to_do(tmp_path: Path, is_database: bool) -> None:
+    if is_database:
+        (tmp_path / "data").write_text("a file")
+    else:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "wake").write_text("a file")
+
+    with pytest.raises(Unavailable, match="ABSTRACTGATEWAY_DATA_DIR") as refused:
+        open_sqlite_stores(tmp_path / "data")
+
+    assert refused.value.code == "data_dir_unusable"
+
+
+def test_a_start_that_is_interrupted_leaves_the_database_to_others(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("abstractgateway.stores.sqlite.Wake", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            open_sqlite_stores(directory)
+
+    with closing(open_sqlite_stores(directory)) as stores:
+        assert script.picture(stores) == PICTURES[-1]
+        assert stores.commands.append(a_command("after")).accepted
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000], ids=["read-only", "not readable"])

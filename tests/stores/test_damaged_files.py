@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -82,6 +83,40 @@ def test_a_checkpoint_under_the_name_of_another_run_is_put_aside(directory: Path
     with reopened(directory) as stores:
         assert stores.runs.open("other") is None
         assert "other" in str(stores.problems[0])
+
+
+def test_a_checkpoint_whose_variables_are_no_object_is_put_aside(directory: Path) -> None:
+    path = directory / "run_r2.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vars": ["no", "object"]}))
+
+    with reopened(directory) as stores:
+        assert stores.runs.open("r2") is None
+        assert stores.runs.open("r1") is not None
+    assert len(aside(directory, "run_r2.json")) == 1
+
+
+def test_a_damaged_checkpoint_that_cannot_be_put_aside_stays_and_hides_no_other(directory: Path) -> None:
+    (directory / "run_r2.json").write_bytes(b"{")
+    disk = FaultyDisk()
+    disk.fail("eio", only="run_r2.json.damaged")
+
+    with closing(open_file_stores(directory, disk=disk)) as stores:
+        assert stores.runs.open("r2") is None
+        assert stores.runs.open("r1") is not None
+        assert "left where it is" in str(stores.problems[0])
+    assert (directory / "run_r2.json").read_bytes() == b"{"
+
+
+def test_a_file_that_vanishes_while_it_is_open_is_not_made_up(directory: Path) -> None:
+    with reopened(directory) as stores:
+        (directory / "run_r1.json").unlink()
+        (directory / "ledger_r3.jsonl").unlink()
+
+        assert stores.runs.open("r1") is None
+        with pytest.raises(Unavailable, match="ledger_r3.jsonl") as refused:
+            stores.ledger.list("r3")
+        assert refused.value.code == "ledger_damaged"
+        assert save(stores, a_run("r9"), count=1).revision == 1
 
 
 def test_a_directory_in_the_place_of_a_checkpoint_is_reported(directory: Path) -> None:
@@ -184,6 +219,16 @@ def test_places_given_twice_by_two_writers_lose_no_command(directory: Path) -> N
             found, _ = stores.commands.list_after(after=stores.commands.get_cursor())
             assert [command.command_id for command in found] == ["c3", "d4", "d3"]
             assert stores.commands.append(a_command("d1")).duplicate
+
+
+def test_a_command_that_stands_there_twice_is_one(directory: Path) -> None:
+    path = directory / "commands.jsonl"
+    path.write_bytes(path.read_bytes() + path.read_bytes().splitlines(keepends=True)[2])
+
+    with reopened(directory) as stores:
+        found, cursor = stores.commands.list_after(after=0)
+        assert [(command.command_id, command.seq) for command in found] == [("c1", 1), ("c2", 2), ("c3", 3)]
+        assert (cursor, stores.commands.append(a_command("c4")).seq) == (3, 4)
 
 
 def test_commands_that_were_lost_do_not_make_new_ones_invisible(directory: Path) -> None:
@@ -320,6 +365,34 @@ def test_a_batch_that_was_torn_at_its_beginning_is_dropped_as_a_whole(tmp_path: 
     assert torn.torn == len(hole) + len(batch[1])
     assert [entry.epoch for _, entry in damaged.entries] == [1, 4]
     assert damaged.damaged == 1
+
+
+@pytest.mark.parametrize("payload", [b"{}", b"[]", b'{"batch_at": 24, "runs": [{"run_id": "r"}]}'])
+def test_an_entry_of_another_form_at_the_end_of_a_journal_is_cut_off(tmp_path: Path, payload: bytes) -> None:
+    from abstractgateway.stores.entries import FRAME
+
+    killed = killed_copy(tmp_path)
+    with open(killed / "journal.log", "ab") as journal:
+        journal.write(FRAME.pack(len(payload) + 1, zlib.crc32(payload + b"\n")) + payload + b"\n")
+
+    with reopened(killed) as stores:
+        assert script.picture(stores) == PICTURES[-1]
+        assert "unfinished entry" in str(stores.problems[0])
+
+
+def test_a_journal_that_somebody_died_with_while_changing_it_is_begun_anew_by_whoever_looks(tmp_path: Path) -> None:
+    with closing(open_file_stores(tmp_path)) as stores:
+        save(stores, a_run("before"), count=1)
+        with stores._exclusive():
+            stores._apply_pending(None)
+            (tmp_path / "journal.log").rename(tmp_path / "journal.old.log")
+
+        stores._on_wake(has_rung=False)
+
+        assert (tmp_path / "journal.log").exists()
+        assert save(stores, a_run("before"), count=1).revision == 2
+        with reopened(tmp_path) as other:
+            assert other.runs.open("before").ledger_len == 2
 
 
 Damage = Callable[[Path], object]

@@ -103,6 +103,22 @@ def test_an_inbox_that_breaks_while_it_is_open_is_reported_and_not_made_up(
     assert stores.commands.append(a_command("new")).seq == COUNT + 1
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{}\n" * 20_000])
+def test_outcomes_that_break_while_the_inbox_is_open_are_reported_and_not_made_up(
+    stores: FileStores, tmp_path: Path, content: bytes | None
+) -> None:
+    put_into_files(stores)
+    if content is None:
+        (tmp_path / "command_outcomes.jsonl").unlink()
+    else:
+        (tmp_path / "command_outcomes.jsonl").write_bytes(content)
+
+    with pytest.raises(Unavailable, match="command_outcomes.jsonl"):
+        stores.commands.outcome("c1")
+    assert stores.commands.outcome(f"c{COUNT}") is None
+    assert stores.commands.get("c1").seq == 1
+
+
 def test_ids_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("abstractgateway.stores.file_inbox.hash", lambda text: 7, raising=False)
     inbox = FileInbox(tmp_path / "commands.jsonl", tmp_path / "outcomes.jsonl")

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from abstractgateway.jsonvalue import loads
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.runtime.models import RunStatus, StepRecord, StepStatus, WaitReason
-from abstractgateway.stores.base import RunQuery, Stores
-from tests.stores.shapes import a_run, at, save, waiting
+from abstractgateway.stores.base import Commit, RunQuery, Stores
+from tests.stores.shapes import FILES, a_run, at, save, waiting
 
 R, W, C = RunStatus.RUNNING, RunStatus.WAITING, RunStatus.COMPLETED
 
@@ -269,3 +270,39 @@ def test_a_run_may_be_made_after_its_ledger_began(stores: Stores) -> None:
     stores.runs.save(a_run())
 
     assert (stores.runs.open("r1").revision, stores.runs.open("r1").ledger_len) == (1, 1)
+
+
+def test_a_record_appended_while_another_one_is_follows_it(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(name: str) -> StepRecord:
+        return StepRecord("alone", name, "n", StepStatus.COMPLETED)
+
+    commit, others = stores.commit, iter(["second", "third"])
+
+    def commit_late(mine: Commit) -> object:
+        name = next(others, None)
+        if name is not None:
+            stores.ledger.append(record(name))
+        return commit(mine)
+
+    monkeypatch.setattr(stores, "commit", commit_late)
+    stores.ledger.append(record("first"))
+
+    found = stores.ledger.list("alone")
+    assert {item["step_id"] for item in found} == {"first", "second", "third"}
+    assert (verify_chain(found).ok, len(found)) == (True, 3)
+
+
+@pytest.mark.parametrize("backend", [FILES], indirect=True, ids=["files"])
+def test_ledgers_are_read_by_turns_whatever_is_remembered_of_them(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abstractgateway.stores.ledger_index.MAX_RUNS", 2)
+    for number in range(5):
+        save(stores, a_run(f"r{number}"), count=130)
+
+    for _ in range(2):
+        for number in range(5):
+            for after in (0, 63, 64, 127):
+                page = stores.ledger.read(f"r{number}", after, 3)
+                assert [loads(record)["result"]["i"] for record in page.records] == list(range(after + 1, after + 4))
+    assert len(stores.view.index._runs) == 2

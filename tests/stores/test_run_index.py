@@ -13,7 +13,7 @@ import pytest
 
 from abstractgateway.runtime.commit import Commit
 from abstractgateway.runtime.models import StepRecord, StepStatus
-from abstractgateway.stores import open_file_stores
+from abstractgateway.stores import open_file_stores, run_index
 from abstractgateway.stores.base import RunQuery, Stores
 from abstractgateway.stores.files import FileStores
 from abstractgateway.stores.group import Submission
@@ -57,6 +57,13 @@ def picture(stores: Stores) -> list[object]:
 def reopened(directory: Path) -> Iterator[FileStores]:
     with closing(open_file_stores(directory)) as stores:
         yield stores
+
+
+def commit_and_settle(stores: FileStores) -> None:
+    """Put everything into the files, and let them have been changed long ago."""
+    with stores._exclusive():
+        stores._apply_pending(None)
+    age(stores.layout.directory)
 
 
 @pytest.fixture
@@ -306,3 +313,64 @@ def test_runs_keep_their_order_of_one_instant(directory: Path) -> None:
 
     assert before == ["a", "c", "b"]
     assert orders[0] == orders[1] == orders[2]
+
+
+def test_an_index_that_cannot_be_read_or_written_costs_only_time(directory: Path) -> None:
+    expected = from_files(directory)
+    (directory / INDEX).unlink()
+    (directory / INDEX).mkdir()
+
+    with closing(open_file_stores(directory, journal_bytes=0)) as stores:
+        assert picture(stores) == expected
+        save(stores, a_run("r5"), count=1)
+    told = [problem.why for problem in stores.problems if problem.where == INDEX]
+    assert any("cannot be read" in why for why in told)
+    assert any("cannot be written" in why for why in told)
+    with reopened(directory) as stores:
+        assert stores.runs.row("r5").ledger_len == 1
+
+
+def test_an_index_to_which_nothing_can_be_added_costs_only_time(directory: Path) -> None:
+    disk = FaultyDisk()
+    with closing(open_file_stores(directory, disk=disk)) as stores:
+        save(stores, a_run("r5"), count=1)
+        commit_and_settle(stores)
+        disk.fail("eio", only=INDEX)
+        stores._begin_generation()
+        assert [problem.where for problem in stores.problems] == [INDEX]
+        disk.heal()
+        save(stores, a_run("r6"), count=1)
+
+    with reopened(directory) as stores:
+        assert (stores.runs.row("r5").ledger_len, stores.runs.row("r6").ledger_len) == (1, 1)
+
+
+def test_an_index_that_has_grown_too_large_is_left_until_the_stores_are_closed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_index, "SMALL_BYTES", 0)
+    monkeypatch.setattr(run_index, "BYTES_PER_RUN", 1)
+    size = (directory / INDEX).stat().st_size
+
+    with closing(open_file_stores(directory)) as stores:
+        save(stores, a_run("r1", current_node="later"), count=1)
+        commit_and_settle(stores)
+        stores._begin_generation()
+        assert (directory / INDEX).stat().st_size == size
+    with reopened(directory) as stores:
+        assert stores.runs.row("r1").revision == 2
+        assert picture(stores) == from_files(directory)
+
+
+def test_the_runs_of_several_blocks_are_all_found(
+    directory: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_index, "BLOCK", 2)
+    expected = from_files(directory)
+    (directory / INDEX).unlink()
+    open_file_stores(directory).close()
+    reads.clear()
+
+    with reopened(directory) as stores:
+        assert reads == []
+        assert picture(stores) == expected

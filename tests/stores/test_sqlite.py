@@ -5,19 +5,23 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from abstractgateway.errors import Conflict, Unavailable
 from abstractgateway.runtime.models import RunStatus, WaitReason
-from abstractgateway.stores import open_file_stores, open_sqlite_stores
-from abstractgateway.stores.base import PageKey, RunQuery
+from abstractgateway.stores import open_file_stores, open_sqlite_stores, sqlite_database
+from abstractgateway.stores.base import Commit, PageKey, RunQuery
 from abstractgateway.stores.sqlite_ports import statement_of
 from tests.stores import script
 from tests.stores.other import ROOT
 from tests.stores.script import PICTURES, STEPS
-from tests.stores.shapes import a_command, a_run, save, waiting, write
+from tests.stores.shapes import PATIENCE_S, Told, a_command, a_run, save, waiting, write
 
 R, W = RunStatus.RUNNING, RunStatus.WAITING
 KEY = PageKey(1.0, "r1")
@@ -202,3 +206,54 @@ def test_a_database_of_an_earlier_version_gets_the_indices_of_this_one(tmp_path:
     assert not names & {"idx_runs_parent", "idx_own_workflow"}
     assert [row.run_id for row in stores.runs.find(RunQuery(parent_run_id="p", workflow_id="wf"))] == ["r1"]
     stores.close()
+
+
+def test_a_closed_database_is_not_read(tmp_path: Path) -> None:
+    stores = open_sqlite_stores(tmp_path)
+    stores.close()
+
+    with pytest.raises(Unavailable, match="closed") as refused:
+        stores.runs.open("r1")
+    assert refused.value.code == "store_closed"
+
+
+def test_many_readers_at_once_leave_few_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = sqlite_database.SPARE_READERS + 4
+    stores = open_sqlite_stores(tmp_path)
+    save(stores, a_run())
+    together = threading.Barrier(many)
+    fetch = sqlite_database._fetch
+
+    def fetch_together(*arguments: Any) -> list[Any]:
+        found = fetch(*arguments)
+        together.wait(PATIENCE_S)
+        return found
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(many) as pool:
+        patched.setattr(sqlite_database, "_fetch", fetch_together)
+        found = list(pool.map(stores.database.row, ["SELECT run_id FROM runs"] * many))
+
+    assert found == [("r1",)] * many
+    assert len(stores.database._spare) == sqlite_database.SPARE_READERS
+    assert stores.runs.open("r1").revision == 1
+    stores.close()
+
+
+def test_a_commit_whose_news_cannot_be_read_is_durable_and_told_of_by_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(*arguments: object) -> list[Any]:
+        raise Unavailable("the database cannot be read: disk I/O error", code="store_failed")
+
+    with closing(open_sqlite_stores(tmp_path)) as mine, closing(open_sqlite_stores(tmp_path)) as theirs:
+        mine._wake.close()  # it hears of the others when it looks
+        told = Told(mine)
+        save(theirs, a_run("theirs"))
+        with monkeypatch.context() as patched:
+            patched.setattr(mine.database, "rows", unreadable)
+            mine.commit(Commit(runs=(write(a_run("mine")),)))
+
+        assert told.changes == []
+        assert "could not be told yet" in caplog.text
+        mine.look()
+        assert told.revisions == [("theirs", 1), ("mine", 1)]

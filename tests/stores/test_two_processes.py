@@ -3,16 +3,19 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 
-from abstractgateway.errors import LeaseLost, StaleWrite
+from abstractgateway.errors import Invalid, LeaseLost, StaleWrite, Unavailable
 from abstractgateway.runtime.chain import verify_chain
-from abstractgateway.stores import open_file_stores, open_sqlite_stores
+from abstractgateway.stores import files, open_file_stores, open_sqlite_stores
 from abstractgateway.stores.base import Commit, RunQuery, Stores
+from abstractgateway.testing import FaultyDisk
 from tests.stores.other import Other
 from tests.stores.shapes import FILES, Backend, Told, a_command, a_run, applied, save, write
 
@@ -145,6 +148,7 @@ def test_processes_that_fight_for_a_directory_lose_nothing_and_none_of_them_star
         thread.start()
     for thread in threads:
         thread.join()
+    mine.look()  # the bell of the last commit may still be on its way
 
     def all_of(kind: str) -> list:
         return [item for acknowledged in done.values() for item in acknowledged[kind]]
@@ -265,6 +269,74 @@ def test_stores_that_were_never_closed_leave_complete_files_at_exit(tmp_path: Pa
 
     assert (tmp_path / "run_r1.json").exists()
     assert len((tmp_path / "ledger_r1.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_stores_that_were_never_closed_are_closed_at_exit_whatever_became_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_open_stores", weakref.WeakSet())
+    disk = FaultyDisk()
+    broken, well = open_file_stores(tmp_path / "broken", disk=disk), open_file_stores(tmp_path / "well")
+    for stores in (broken, well):
+        save(stores, a_run(), count=3)
+    disk.fail("eio")
+
+    files._close_at_exit()
+
+    assert len((tmp_path / "well" / "ledger_r1.jsonl").read_bytes().splitlines()) == 3
+    assert (tmp_path / "well" / "run_r1.json").exists()
+    with pytest.raises(Unavailable, match="closed"):
+        well.commands.append(a_command())
+    with closing(open_file_stores(tmp_path / "broken")) as again:
+        assert again.ledger.count("r1") == 3
+
+
+def test_closed_stores_do_not_look_for_news(tmp_path: Path) -> None:
+    stores = open_file_stores(tmp_path)
+    stores.close()
+
+    with pytest.raises(Unavailable, match="closed"):
+        stores.look()
+
+
+def test_a_checkpoint_of_another_process_is_seen_together_with_the_rest_of_its_commit(tmp_path: Path) -> None:
+    with closing(open_file_stores(tmp_path)) as mine, closing(open_file_stores(tmp_path)) as theirs:
+        save(mine, a_run(), count=1)
+        mine._writer.close()
+        mine._wake.close()  # this process neither writes nor hears of what follows
+        with mine._exclusive():
+            mine._apply_pending(None)
+        save(theirs, a_run(current_node="later"), count=2)
+        with theirs._exclusive():
+            theirs._apply_pending(None)
+
+        found = mine.runs.open("r1")
+
+        assert (found.state.current_node, found.revision, found.ledger_len) == ("later", 2, 3)
+        assert mine.ledger.count("r1") == 3
+
+
+def test_run_and_ledger_stores_of_different_data_are_not_put_together(tmp_path: Path) -> None:
+    from abstractgateway.stores import JsonFileRunStore, JsonlLedgerStore
+
+    file_stores = [(JsonFileRunStore(tmp_path / name), JsonlLedgerStore(tmp_path / name)) for name in ("one", "two")]
+    databases = [open_sqlite_stores(tmp_path / name) for name in ("three", "four")]
+
+    for (runs, _), (_, ledger) in permutations([*file_stores, *((found.runs, found.ledger) for found in databases)], 2):
+        with pytest.raises(Invalid, match="ledger_store"):
+            runs.join_ledger(ledger)
+    for found in databases:
+        assert found.runs.join_ledger(found.ledger) is found
+        found.close()
+    for runs, _ in file_stores:
+        runs.stores.close()
+
+
+def test_a_file_store_without_a_directory_is_refused() -> None:
+    from abstractgateway.stores import JsonFileRunStore
+
+    with pytest.raises(Invalid, match="directory"):
+        JsonFileRunStore(None)
 
 
 def test_the_stores_of_one_directory_are_shared_until_they_are_closed(tmp_path: Path) -> None:

@@ -96,7 +96,78 @@ def test_values_that_depend_on_each_other_are_refused(draw: Any) -> None:
         edges=("a/result -> b/value", "b/result -> a/value", "b/result -> e/y"),
     )
 
-    assert "the values of 'b' and 'a' depend on each other" in _refusal(document)
+    assert "the values of 'b' (pin 'value') and 'a' (pin 'value') depend on each other" in _refusal(document)
+
+
+def test_nothing_that_is_wrong_hides_something_else_that_is_wrong(draw: Any) -> None:
+    node = draw.node
+    document = _minimal(
+        draw,
+        node("twice", "not", "value", "result"),
+        node("twice", "not", "value", "result"),
+        node("odd", "frobnicate", "x", "y"),
+        *(node(name, "and", "a b", "result") for name in "pqrt"),
+        node("broken", "function", "x", "result", code="import os\ndef transform(i): return 1"),
+        node("sub", "subflow", "> x", "> output", subflowId="ghost"),
+        edges=(
+            *("p/result -> q/a", "q/result -> p/b", "r/result -> t/a", "t/result -> r/a", "p/result -> e/one"),
+            *("r/result -> e/two", "broken/result -> sub/x", "e > sub", "twice/outcome -> sub/y"),
+        ),
+    )
+
+    why = _refusal(document, known_flows=())
+
+    assert "two nodes have the id 'twice'" in why
+    assert "node 'odd' has the type 'frobnicate'" in why
+    assert "node 'broken' (function) line 1: 'os' cannot be imported" in why
+    assert "the values of 'p' (pin 'b') and 'q' (pin 'a') depend on each other" in why
+    assert "the values of 'r' (pin 'a') and 't' (pin 'a') depend on each other" in why
+    assert "node 'twice' (not) has an edge at the output pin 'outcome', which is not drawn" in why
+    assert "node 'sub' (subflow) names the flow 'ghost', which is not here" in why
+
+
+def test_without_a_place_to_start_everything_else_is_told_too(draw: Any) -> None:
+    document = draw.flow([draw.node("odd", "frobnicate", "x", "y")], [])
+
+    assert _refusal(document).startswith("there is no execution node to start at; node 'odd' has the type")
+
+
+def test_pins_that_are_not_drawn_are_a_warning_that_names_them(draw: Any) -> None:
+    document = _minimal(
+        draw,
+        draw.node("up", "uppercase", "text", "result"),
+        draw.node("sw", "switch", "> value", ">case:a", switchConfig={"cases": [{"id": "a", "value": "x"}]}),
+        edges=("s/nope -> up/text", "up/outcome -> e/r", "s/exec-out -> e/r", "e > sw", "sw/case:b > e"),
+    )
+
+    assert compile_flow(document).warnings == (
+        "node 's' (on_flow_start) has an edge at the output pin 'nope', which is not drawn",
+        "node 'up' (uppercase) has an edge at the output pin 'outcome', which is not drawn",
+        "node 'e' (on_flow_end) has an edge at the input pin 'r', which is not drawn",
+        "node 'e' has an edge from the execution pin 'exec-out' of 's' into 'r'; it does nothing",
+        "node 'sw' (switch) has an edge at the output pin 'case:b', which is not drawn",
+    )
+
+
+def test_a_pin_that_leaves_no_node_is_the_one_that_is_named(draw: Any) -> None:
+    document = _minimal(draw, edges=("s/value -> e/exec-in",))
+
+    assert _refusal(document).startswith("node 's' (on_flow_start) has no execution pin 'value'")
+
+
+def test_a_tangle_of_thousands_of_values_is_refused_quickly(draw: Any) -> None:
+    names = [f"n{number}" for number in range(1_000)]
+    edges = [f"{name}/result -> {other}/p{other}" for name in names[::20] for other in names[::20]]
+    chain = [f"{name}/result -> {after}/a" for name, after in zip(names, [*names[1:], names[0]], strict=True)]
+    document = _minimal(
+        draw, *(draw.node(name, "make_array", "a", "result") for name in names), edges=(*chain, *edges, "n0/result -> e/r")
+    )
+
+    began = time.perf_counter()
+    why = _refusal(document)
+
+    assert "depend on each other" in why
+    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -367,6 +367,28 @@ def _wait_until(holds: Callable[[], bool]) -> bool:
     return False
 
 
+def test_code_cannot_pretend_that_there_is_no_sandbox(call: Callable[..., Any]) -> None:
+    with pytest.raises(CodeFailed, match="ended without a result"):
+        call(body("os.write(1, b'N')\nos._exit(0)", OS))
+
+
+def test_a_result_that_is_nested_too_deeply_is_refused(call: Callable[..., Any]) -> None:
+    nest = "found = []\nfor _ in range(value):\n    found = [found]\nreturn found"
+
+    assert call(body(nest), 150) is not None
+    with pytest.raises(CodeFailed, match="nested more than 200 levels deep"):
+        call(body(nest), 700)
+
+
+def test_where_the_filter_is_refused_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "seccomp_filter", lambda machine, output: b"\xff" * 8)
+    pool = CodePool()
+
+    with pytest.raises(Unavailable, match="ABSTRACTGATEWAY_CODE_UNSANDBOXED=1"):
+        pool.run(program(body("return 1")), None, seed="s", now=NOW)
+    pool.close()
+
+
 def test_where_no_process_can_be_closed_in_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module.platform, "machine", lambda: "vax")
     pool = CodePool()

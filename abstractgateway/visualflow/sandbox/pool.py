@@ -13,13 +13,13 @@ import time
 from typing import Any, Protocol
 
 from ...errors import Invalid, Unavailable
-from ...jsonvalue import dumps, loads
-from .process import CodeFailed, CodeLimits, TakesLong, Worker, WorkerGone
+from ...jsonvalue import MAX_DEPTH, check_json, dumps, loads
+from .process import CodeFailed, CodeLimits, NotClosedIn, TakesLong, Worker, WorkerGone
 from .program import Program
 from .seccomp import seccomp_filter
 
 MAX_ARGUMENT_BYTES = 16_777_216
-_RESULT, _RAISED, _NO_SANDBOX = b"R", b"E", b"N"
+_RESULT, _RAISED = b"R", b"E"
 _ANSWERED = (_RESULT, _RAISED)
 """A child that answers has read its whole call; after any other the next child might read the rest of it."""
 
@@ -92,6 +92,8 @@ class CodePool:
     def _call(self, request: bytes, until: float | None) -> bytes:
         try:
             return self._attempt(request, until)
+        except NotClosedIn:
+            raise _no_sandbox() from None
         except WorkerGone:  # it died before the call, or with it; computing leaves no traces, so it may be tried again
             pass
         try:
@@ -149,12 +151,12 @@ def shared_pool() -> CodePool:
 
 def _result(answer: bytes) -> Any:
     kind, text = answer[:1], answer[1:]
-    if kind == _NO_SANDBOX:
-        raise _no_sandbox()
     if kind not in _ANSWERED:
         raise CodeFailed("ended without a result")
     try:
         value = loads(text, field="result")
+        if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+            check_json(value, field="result")
     except Invalid as error:
         raise CodeFailed(f"returned what cannot be read: {error}") from error
     if kind == _RESULT:

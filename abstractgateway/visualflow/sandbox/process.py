@@ -51,6 +51,10 @@ class WorkerGone(Exception):
     """The process ended, or could not be started, for no reason that lies in the call."""
 
 
+class NotClosedIn(Exception):
+    """The process could not give up the system calls that code must not make; it ran no code."""
+
+
 class Worker:
     """One process that executes one call after the other, each in a child of its own."""
 
@@ -84,7 +88,8 @@ class Worker:
     def call(self, request: bytes, timeout_s: float, until: float | None) -> bytes:
         """Send a call and return the answer of the child that took it, once that child has ended.
 
-        Raises `TakesLong` at the instant `until` of the monotonic clock, `CodeFailed` after the timeout.
+        Raises `TakesLong` at the instant `until` of the monotonic clock, `CodeFailed` after the timeout, and
+        `NotClosedIn` when the child could not be made harmless.
         """
         if not self._is_ready:
             self._await_start(until)
@@ -156,13 +161,15 @@ class _Exchange:
             self._take_report()
 
     def answer(self) -> bytes:
-        """Return what the child wrote. Raises `CodeFailed` when it died of something."""
+        """Return what the child wrote. Raises `CodeFailed` when it died of something, `NotClosedIn` when of that."""
         try:
             status = int(self._reported)
         except ValueError:
             raise WorkerGone(self._reported.decode(errors="replace")[-500:] or "it ended") from None
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
+            if number == signal.SIGUSR1:
+                raise NotClosedIn
             raise CodeFailed(_DEATHS.get(signal.Signals(number), f"ended with signal {number}"))
         return bytes(self._received)
 

@@ -5,7 +5,8 @@ the result to stdout and ends; what it did to itself ends with it. The parent of
 that nothing of one call is in the memory of the next; it reports on stderr how each child ended. When the gateway is
 gone, however it went, stdin is closed, and both end.
 
-Call: two lengths (big-endian, 4 bytes each), marshalled code, JSON. Result: `R` and JSON, or `E` and JSON.
+Call: two lengths (big-endian, 4 bytes each), marshalled code, JSON. Result: `R` and JSON, or `E` and JSON. A child that
+cannot close itself in ends with SIGUSR1, which code that is closed in cannot do.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def serve_one_call(config: dict[str, Any], known: dict[str, Any], libc: Any) -> 
         call = read_call()
         if call is not None:
             os.close(CALL)
-            reason = close_in(config, libc)
-            write_all(reason if reason is not None else compute(call, known))
+            if not close_in(config, libc):
+                os.kill(os.getpid(), signal.SIGUSR1)
+            write_all(compute(call, known))
     finally:
         os._exit(0)
 
@@ -108,8 +110,8 @@ def limit_resources(config: dict[str, Any], libc: Any) -> None:
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def close_in(config: dict[str, Any], libc: Any) -> bytes | None:
-    """Give up every system call that computing does not need. Return an answer when that cannot be done."""
+def close_in(config: dict[str, Any], libc: Any) -> bool:
+    """Give up every system call that computing does not need. Return whether code may be run now."""
     rules = bytes.fromhex(config["filter"])
     if rules and libc is not None:
         kept = ctypes.create_string_buffer(rules, len(rules))
@@ -117,8 +119,8 @@ def close_in(config: dict[str, Any], libc: Any) -> bytes | None:
         if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and not libc.prctl(
             PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0
         ):
-            return None
-    return None if config["may_be_open"] else b"N"
+            return True
+    return bool(config["may_be_open"])
 
 
 def read_call() -> tuple[bytes, bytes] | None:
