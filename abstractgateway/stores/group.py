@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 
 from ..errors import GatewayError, Unavailable
@@ -21,9 +20,6 @@ _log = logging.getLogger(__name__)
 
 MAX_BATCH = 256
 """Beyond this many commits the fsync is a small part of a batch, and the first of them waits too long."""
-SIBLINGS = 4
-GATHER_S = 0.001
-"""So many commits at once are a sign of more; a moment later they share an fsync (measured: 1.2 times as many runs)."""
 IDLE_S = 0.01
 """After how long without a commit the writer does what could wait; short enough that nobody waits for it."""
 
@@ -112,21 +108,13 @@ class GroupWriter:
 
     def _next_batch(self) -> tuple[list[Submission], bool]:
         batch: list[Submission] = []
-        is_last = self._gather(batch, self._first())
-        if len(batch) >= SIBLINGS and not is_last:
-            time.sleep(GATHER_S)
-            if len(batch) < MAX_BATCH and not self._queue.empty():
-                is_last = self._gather(batch, self._queue.get())
-        return batch, is_last
-
-    def _gather(self, batch: list[Submission], item: Submission | None) -> bool:
-        """Add an item and what else is queued to a batch, and say whether the queue has come to its end."""
+        item = self._first()
         while item is not None:
             batch.append(item)
             if len(batch) >= MAX_BATCH or self._queue.empty():
-                return False
+                return batch, False
             item = self._queue.get()
-        return True
+        return batch, True
 
     def _first(self) -> Submission | None:
         while self._is_untidy:

@@ -175,7 +175,7 @@ def _chunks(response: urllib3.BaseHTTPResponse, most: int, budget: Budget) -> It
     while chunk := response.read1(_CHUNK_BYTES):
         budget.check()
         size += len(chunk)
-        if False:
+        if size > most:
             raise ModelError(f"the answer has more than {most} bytes (ABSTRACTGATEWAY_LLM_MAX_RESPONSE_BYTES)")
         yield chunk
     budget.check()

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def run_id(live) -> str:
-    given = {"prompt": "hi", "secret_of_no_pin": 1, "workspace_root": "/w"}
+    given = {"prompt": "hi", "secret_of_no_pin": 1, "workspace_root": "/w", "workspace_access_mode": "workspace_only"}
     run_id = live.start(bundle_id="echo", input_data=given, session_id="S1")
     live.finish(run_id)
     return run_id
@@ -20,7 +20,7 @@ def test_the_inputs_of_a_run_are_those_its_flow_declares(live, run_id):
         "flow_id": "root",
         "pin_ids": ["prompt", "n"],
         "input_data": {"prompt": "hi"},
-        "workspace": {"workspace_root": "/w"},
+        "workspace": {"workspace_access_mode": "workspace_only"},  # the root is none that clients may choose
     }
 
 

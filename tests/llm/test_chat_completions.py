@@ -238,6 +238,39 @@ def test_a_stream_in_pieces_of_one_byte_is_read_all_the_same(model_of: Open) -> 
     assert answer["content"] == "h\u00e9llo"
 
 
+def test_events_are_read_as_the_standard_has_them(model_of: Open) -> None:
+    content = (
+        b': keep-alive\r\n\r\nevent: x\r\nid: 1\r\ndata:{"choices":\r\ndata: [{"delta": {"content": "hello"}}]}\r\n\r\n'
+        b'data: {"choices": [{"finish_reason": "stop"}]}'
+    )
+    with Provider(Reply([content], headers={"Content-Type": "text/event-stream"})) as provider:
+        answer = model_of(provider).generate({"prompt": "p"}, on_delta=lambda delta: None)
+
+    assert answer["content"] == "hello"
+
+
+def test_a_conversation_in_parts_is_told_as_text(model_of: Open) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    with Provider(said(chat())) as provider:
+        model_of(provider).generate({"messages": [{"role": "user", "content": parts}], "prompt": "c"})
+
+    assert [message["content"] for message in provider.bodies[0]["messages"]] == ["ab", "c"]
+
+
+def test_an_attachment_alone_is_a_message_of_the_user(model_of: Open) -> None:
+    with Provider(said(chat())) as provider:
+        model_of(provider).generate({"media": [{"url": "https://example.org/c.png"}]})
+
+    assert [message["role"] for message in provider.bodies[0]["messages"]] == ["user"]
+
+
+def test_a_tool_without_a_name_is_refused(model_of: Open) -> None:
+    with Provider(said(chat())) as provider, pytest.raises(ModelError, match="has no name"):
+        model_of(provider).generate({"prompt": "p", "tools": [{"description": "d"}]})
+
+    assert provider.requests == []
+
+
 def test_a_server_that_does_not_stream_is_understood(model_of: Open) -> None:
     deltas: list[Any] = []
     with Provider(said(chat("hello"))) as provider:

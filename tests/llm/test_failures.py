@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -226,9 +227,12 @@ def test_a_cancelled_call_does_not_wait_for_its_repetition() -> None:
 
     with Provider(script=refuse) as provider:
         model = ProviderModel(GatewayConfig(provider="vllm", model="m", vllm_base_url=provider.url))
+        began = time.monotonic()
         with pytest.raises(ModelError, match="cancelled"):
             model.generate(CALL, stop=stop)
         model.close()
+
+    assert time.monotonic() - began < PATIENCE_S
 
 
 def test_connections_are_used_again(model_of: Open) -> None:

@@ -94,6 +94,18 @@ def test_an_agent_calls_tools_and_is_told_of_arguments_that_it_got_wrong(tmp_pat
 
 
 @needs_bundles
+def test_the_provider_is_told_the_key_that_the_ledger_has(tmp_path: Path) -> None:
+    with Provider(said(chat("hello"))) as provider:
+        config = settings(tmp_path, openai_base_url=provider.url, openai_api_key=KEY)
+        with GatewayService.open(config) as gateway:
+            run = run_bundle(gateway, "basic-llm-test")
+            records = gateway.ledger.page(run["run_id"], after=0, limit=100)["items"]
+
+    (key,) = {item["idempotency_key"] for item in records if (item["effect"] or {}).get("type") == "llm_call"}
+    assert provider.requests[0].headers["idempotency-key"] == key
+
+
+@needs_bundles
 def test_a_run_says_why_its_model_did_not_answer(tmp_path: Path) -> None:
     with Provider(failed(401, "no such key")) as provider:
         config = settings(tmp_path, openai_base_url=provider.url, openai_api_key=KEY)

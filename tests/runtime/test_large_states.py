@@ -300,3 +300,17 @@ def test_a_transition_from_outside_writes_what_it_changes() -> None:
     assert before is not None and after is not None
     assert after.body_bytes == before.body_bytes and 0 < after.delta_bytes - before.delta_bytes < 5000
     assert after.state.vars["answer"] == {"response": "yes"} and after.state.vars["k7"] == BIG["k7"]
+
+
+def test_an_object_whose_keys_are_numbers_is_read_back_with_their_texts() -> None:
+    state = RunState.new(workflow_id="w", entry_node="n", vars={"a": {1: "x" * 5000, 2: "y"}})
+    checkpoint = Checkpoint(encode_state(state))
+    state.vars = TrackedVars(state.vars)
+
+    state.vars["a"][1] = "z" * 5000
+    state.vars["a"][3] = 7
+    checkpoint = checkpoint.with_delta(encode_delta(state, state.vars.take_changes()))
+    state.vars["a"].pop(2)
+    checkpoint = checkpoint.with_delta(encode_delta(state, state.vars.take_changes()))
+
+    assert checkpoint.state().vars == {"a": {"1": "z" * 5000, "3": 7}}

@@ -387,3 +387,15 @@ def test_a_parent_that_waits_aside_is_not_told_what_its_child_waits_for(world: W
     waiting = world.state(run_id).waiting
     assert waiting is not None and waiting.details is not None
     assert "sub_waiting" not in waiting.details
+
+
+def test_a_child_that_nobody_waits_for_can_be_told_of_as_a_tool_call(world: World) -> None:
+    call = {"async": True, "wrap_as_tool_result": True, "tool_name": "delegate", "call_id": "c7"}
+    _, _, run_id = started(world, adder(), call)
+
+    output = world.state(run_id).output
+    (child_id,) = world.stores.runs.children_of(run_id)
+    assert output is not None
+    (entry,) = output["got"]["results"]
+    assert (entry["name"], entry["call_id"], entry["success"], entry["error"]) == ("delegate", "c7", True, None)
+    assert entry["output"] == {"rendered": child_id, "answer": child_id, "sub_run_id": child_id}

@@ -163,7 +163,7 @@ def test_set_vars_writes_nothing_when_one_name_is_reserved(driver: Any, draw: An
     ("before", "after"), [({"x": 1}, {"x": 1, "k": {"j": 2}}), ("text", {"k": {"j": 2}}), (None, {"k": {"j": 2}})]
 )
 def test_set_var_property_changes_one_property(driver: Any, draw: Any, before: Any, after: Any) -> None:
-    document = _set_flow(draw, "set_var_property", "name key value", name="v", key="k.j", value=2)
+    document = _set_flow(draw, "set_var_property", "name key value", name="v", key=" k.j ", value=2)
 
     result = driver.run(driver.add(document), {"v": before})
 

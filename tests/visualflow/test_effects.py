@@ -71,9 +71,15 @@ def test_answer_user_shows_a_text_at_a_level(
 
 
 def test_a_null_message_fails_the_run(driver: Any, draw: Any) -> None:
-    result = driver.run(driver.add(_single(draw, "answer_user", "message", "message")))
+    result = driver.run(driver.add(_single(draw, "answer_user", "message", "message", defaults={"message": None})))
 
     assert result.error == "node 'x': Invalid: message: is null; there is nothing to show to the user"
+
+
+def test_an_answer_to_which_nothing_leads_is_an_empty_message(driver: Any, draw: Any) -> None:
+    driver.run(driver.add(_single(draw, "answer_user", "message", "message")))
+
+    assert driver.effects[0][2]["message"] == ""
 
 
 @pytest.mark.parametrize(
@@ -346,7 +352,12 @@ def test_a_subflow_gives_its_childs_outputs(
 def test_a_failed_subflow_shows_its_error_on_its_pins(driver: Any, draw: Any) -> None:
     driver.add(
         draw.flow(
-            [draw.node("s", "on_flow_start", "", ">"), draw.node("x", "answer_user", ">", ">")], ["s > x"], "child"
+            [
+                draw.node("s", "on_flow_start", "", ">"),
+                draw.node("x", "answer_user", "> message", ">", defaults={"message": None}),
+            ],
+            ["s > x"],
+            "child",
         )
     )
 

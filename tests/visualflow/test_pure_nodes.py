@@ -115,6 +115,10 @@ OBJECTS = [
     ("stringify_json", {"value": {"a": 1, "b": 2}, "mode": "none"}, '{"a": 1, "b": 2}'),
     ("stringify_json", {"value": {"b": 1, "a": 2}, "indent": 0, "sort_keys": True}, '{"a":2,"b":1}'),
     ("stringify_json", {"value": [1], "indent": 1}, "[\n 1\n]"),
+    ("stringify_json", {"value": [1], "mode": "beautify", "indent": "1"}, "[\n 1\n]"),
+    ("stringify_json", {"value": [1], "mode": "beautify", "indent": 0}, "[\n  1\n]"),
+    ("stringify_json", {"value": [1], "mode": "beautify", "indent": "x"}, "[\n  1\n]"),
+    ("stringify_json", {"value": [1], "mode": "minified", "indent": 4}, "[1]"),
     ("stringify_json", {"value": 'see {"a": 1}', "mode": "minified"}, '{"a":1}'),
     ("stringify_json", {"value": "plain words"}, '"plain words"'),
     ("stringify_json", {"value": "null"}, '"null"'),
@@ -229,6 +233,7 @@ def test_get_reads_paths(evaluate: Any, inputs: dict[str, Any], out: str, expect
     [
         ({"a": "x", "b": 1.0}, {}, "x 1.0"),
         ({"a": None, "b": True}, {"concatConfig": {"separator": "\\n"}}, "\nTrue"),
+        ({"a": 1, "b": 2}, {"concatConfig": {"separator": 5}}, "1 2"),
         ({"a": "\\n", "b": {"k": 1}}, {"concatConfig": {"separator": ""}}, "\\n{'k': 1}"),
     ],
 )
@@ -487,7 +492,7 @@ def test_a_format_without_values_misses_them(evaluate: Any) -> None:
         ({"usage": [1]}, {}),
         ({"usage": {"total_tokens": 3}}, {"usage": {"total_tokens": 3}}),
         ({"warnings": "one"}, {"warnings": ["one"]}),
-        ({"warnings": [1, " "]}, {"warnings": ["1"]}),
+        ({"warnings": [1, " ", " two "]}, {"warnings": ["1", "two"]}),
         ({"warnings": {"a": 1}}, {}),
         ({"gen_time": 3}, {"gen_time": 3}),
         ({"gen_time": True}, {}),

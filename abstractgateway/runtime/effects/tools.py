@@ -99,8 +99,11 @@ _JSON_TYPES = {
 }
 
 
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def _spec_of(name: str, function: Callable[..., Any]) -> JsonObject:
-    parameters = inspect.signature(function).parameters.values()
+    parameters = [item for item in inspect.signature(function).parameters.values() if item.kind not in _COLLECTING]
     properties = {parameter.name: _schema_of(parameter) for parameter in parameters}
     required = [parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty]
     schema = {"type": "object", "properties": properties, "required": required}

@@ -52,7 +52,7 @@ def _answer(_node: Node, _wired: frozenset[str]) -> Callable[[Any, Step], Any]:
 
 def _answer_user(_site: Site) -> PayloadOf:
     def payload(inputs: Inputs, _step: Step) -> JsonObject:
-        message, level = inputs.get("message"), inputs.get("level")
+        message, level = inputs.get("message", ""), inputs.get("level")
         if message is None:
             raise Invalid("message", "is null; there is nothing to show to the user")
         return {"message": str(message), "level": _LEVELS.get(str(level).strip().lower(), "message")}

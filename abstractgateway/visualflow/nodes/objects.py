@@ -87,11 +87,16 @@ def _stringify_json(_node: Node) -> Evaluate:
 
 def _layout(inputs: Inputs) -> dict[str, Any]:
     minified = {"separators": (",", ":")}
-    mode, indent = inputs.get("mode"), inputs.get("indent")
-    if mode is None and isinstance(indent, (int, float)) and not isinstance(indent, bool):
-        return {"indent": min(int(indent), 16)} if indent > 0 else minified
-    text = "" if mode is None else str(mode).strip().lower()
-    return minified if text == "minified" else {} if text == "none" else {"indent": 2}
+    mode = str(inputs.get("mode") or "").strip().lower()
+    if mode in ("minified", "none"):
+        return minified if mode == "minified" else {}
+    try:
+        indent = int(inputs.get("indent", 2))
+    except (TypeError, ValueError, OverflowError):
+        indent = 2
+    if indent <= 0:
+        return {"indent": 2} if mode == "beautify" else minified
+    return {"indent": min(indent, 16)}
 
 
 def _make_context(_node: Node) -> Evaluate:
@@ -139,8 +144,8 @@ def _shown(value: Any) -> str | None:
 
 def _warnings(value: Any) -> list[str] | None:
     if isinstance(value, str) and value.strip():
-        return [value]
-    return [text for text in map(str, value) if text.strip()] if isinstance(value, list) else None
+        return [value.strip()]
+    return [text.strip() for text in map(str, value) if text.strip()] if isinstance(value, list) else None
 
 
 def _object(value: Any) -> JsonObject | None:

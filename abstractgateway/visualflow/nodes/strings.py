@@ -42,7 +42,7 @@ def _of_text(convert: Callable[[str], Any]) -> Pure:
 def _concat(node: Node) -> Evaluate:
     pins = node.data_inputs
     configured = node.config("concatConfig").get("separator", " ")
-    separator = _unescape(str(configured)) if configured is not None else " "
+    separator = _unescape(configured) if isinstance(configured, str) else " "
 
     def join(inputs: Inputs, _step: Step) -> str:
         names = pins or _letters_first(inputs)

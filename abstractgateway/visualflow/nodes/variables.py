@@ -77,7 +77,7 @@ def _updates(value: Any) -> JsonObject:
 def _set_var_property(_node: Node) -> Evaluate:
     def write(inputs: Inputs, step: Step) -> JsonObject:
         segments = writable_path(inputs.get("name"))
-        key = split_path(str(inputs.get("key") or ""), brackets=False)
+        key = split_path(str(inputs.get("key") or "").strip(), brackets=False)
         if not key:
             raise Invalid("key", "is missing: name the property to set")
         before = as_object(read_variable(step.vars, ".".join(segments)))
