@@ -269,6 +269,7 @@ def build_runtime(
         reconcilers=reconcilers,
         clock=clock,
         max_inline_bytes=config.max_inline_bytes,
+        max_run_bytes=config.max_run_bytes,
     )
 
 

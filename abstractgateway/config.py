@@ -45,6 +45,7 @@ class GatewayConfig:
     in_doubt_tools: tuple[tuple[str, str], ...] = ()
     step_batch: int = 256
     max_inline_bytes: int = 262_144
+    max_run_bytes: int = 67_108_864
     provider: str | None = None
     model: str | None = None
     openai_base_url: str = "https://api.openai.com/v1"
@@ -320,6 +321,12 @@ SETTINGS: tuple[Setting, ...] = (
         _env("MAX_INLINE_BYTES", "ABSTRACTRUNTIME_MAX_INLINE_BYTES"),
         _inline_bytes,
         "Values whose JSON has more bytes leave ledgers and ended runs for artifacts; 0 keeps all of them inline.",
+    ),
+    Setting(
+        "max_run_bytes",
+        _env("MAX_RUN_BYTES"),
+        _at_least(0),
+        "A run whose variables grow beyond so many bytes of JSON fails, before it takes everybody's memory; 0: no limit.",
     ),
     Setting(
         "provider", _env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."

@@ -67,6 +67,11 @@ class OpenRun:
         self.records.append(body)
         return size
 
+    @property
+    def body_bytes(self) -> int:
+        """The size of the run's state when all of it was last written."""
+        return self._body_bytes
+
     def touch(self, now: str) -> None:
         """Note that the state changes now."""
         self.state.updated_at = now

@@ -99,8 +99,10 @@ class Execution:
         epoch: int | None = None,
         draft: Draft | None = None,
         max_inline_bytes: int | None = None,
+        max_run_bytes: int | None = None,
     ) -> None:
         self.workflow = workflow
+        self._max_run_bytes = max_run_bytes
         self.pending: PendingEffect | None = None
         self._history: replay.History | None = None
         self._clock = clock
@@ -149,8 +151,15 @@ class Execution:
         return taken
 
     def to_commit(self) -> Commit:
-        """Return what has happened since the last commit. Raises `Invalid` when the variables cannot be stored."""
-        return self._draft.to_commit()
+        """Return what has happened since the last commit.
+
+        Raises `Invalid` when the variables cannot be stored, or have more bytes than a run may have.
+        """
+        commit = self._draft.to_commit()
+        most = self._max_run_bytes
+        if most and self._run.body_bytes > most and not self.state.status.is_terminal:
+            raise Invalid("vars", f"have {self._run.body_bytes:,} bytes as JSON; a run may have {most:,}")
+        return commit
 
     def settle_commit(self) -> None:
         """Note that the commit is durable."""

@@ -19,7 +19,7 @@ from .effects.memory.summary import summarise_with
 from .execution import EffectRules, Execution, PendingEffect, printable
 from .journal import unknown, without_kernel_keys
 from .limits import LimitWarning, RuntimeConfig, change_limits, limit_status, limit_warnings
-from .models import Effect, EffectOutcome, EffectType, RunState, RunStatus, StepStatus, WorkflowSpec
+from .models import EffectOutcome, EffectType, RunState, RunStatus, StepStatus, WorkflowSpec
 from .offloading import check_whole
 from .policy import EffectPolicy, InDoubt, InDoubtRules, NoRetryPolicy, Reconciler
 from .registry import WorkflowRegistry, kernel_workflow
@@ -46,7 +46,7 @@ class Runtime:
     calls), `ask` (everything else) or `fail`; `in_doubt_tools` says it for calls of single tools, by name, and
     `reconcilers` are asked first, by effect type. `chat_summarizer` does the summaries of `memory_compact` in place of
     the model. Values of more than `max_inline_bytes` leave ledger records and ended runs for artifacts; by default
-    none do.
+    none do. A run whose state grows beyond `max_run_bytes` of JSON fails; by default it may grow.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Runtime:
         clock: Clock | None = None,
         epoch: int | None = None,
         max_inline_bytes: int | None = None,
+        max_run_bytes: int | None = None,
     ) -> None:
         self.stores = stores if stores is not None else _paired(run_store, ledger_store)
         self.run_store = run_store if run_store is not None else self.stores.runs
@@ -75,6 +76,7 @@ class Runtime:
         self.clock = clock or SystemClock()
         self.epoch = epoch
         self.max_inline_bytes = max_inline_bytes
+        self._max_run_bytes = max_run_bytes
         self._summarizer = chat_summarizer
         self._handlers = {type: _performer(handler) for type, handler in (effect_handlers or {}).items()}
         self._rules = EffectRules(
@@ -177,6 +179,7 @@ class Runtime:
             epoch=self.epoch,
             draft=draft,
             max_inline_bytes=self.max_inline_bytes,
+            max_run_bytes=self._max_run_bytes,
         )
 
     def _drive(self, workflow: WorkflowSpec, run_id: str, max_steps: int) -> int:

@@ -1,7 +1,7 @@
 """Writing many rows with few statements.
 
-A row in a statement of its own costs 1.3 µs, among others 0.8 µs (measured, 600 bytes); and every statement gives Python's
-interpreter lock away and has to wait until a busy thread hands it back.
+A row in a statement of its own costs 1.3 µs, among others 0.8 µs (measured, 600 bytes); and every statement gives
+Python's interpreter lock away and has to wait until a busy thread hands it back.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from abstractgateway.jsonvalue import JsonObject, compact_text, loads
+from abstractgateway.jsonvalue import JsonObject, loads
 
 from .calls import (
     arguments_text,
@@ -24,60 +24,50 @@ from .media import PDF, Medium, media_of
 from .openai_chat import error_text
 from .wire import SCHEMA, Draft
 
-VERSION = "2023-06-01"
+VERSION = "2026-10-21"
+"""The version of the API; it has no temperature and its relatives."""
+
 DEFAULT_MAX_TOKENS = 4096
 """The API insists on a limit; this one is accepted by every model."""
 
-_SAMPLING = ("temperature", "top_p", "top_k")
-_PARAMS = (*_SAMPLING, "stop", "thinking")
+_PARAMS = ("stop", "thinking", "reasoning_effort")
+_EFFORT = "effort"
 _REASONS = {"end_turn": "stop", "stop_sequence": "stop", "tool_use": "tool_calls", "max_tokens": "length"}
 _PASSING_ERRORS = frozenset({"overloaded_error", "api_error", "rate_limit_error"})
-_ANSWER_TOOL = "give_structured_answer"
 
 
 class Messages:
-    """Writes requests for `/v1/messages` and reads its answers.
-
-    A schema becomes a tool that the model has to call, where it has no other tools and is not to think first.
-    """
+    """Writes requests for `/v1/messages` and reads its answers."""
 
     def url(self, base: str) -> str:
         return f"{base}{'' if base.endswith('/v1') else '/v1'}/messages"
 
     def headers(self, key: Key) -> dict[str, str]:
-        named = {"x-api-key": key.reveal()} if key else {}
+        named = {"Authorization": f"Bearer {key.reveal()}"} if key else {}
         return {"anthropic-version": VERSION, **named}
 
     def draft(self, call: JsonObject, *, is_streamed: bool, left_out: frozenset[str]) -> Draft:
         schema = schema_of(call)
-        params, unused = params_of(call, _PARAMS)
-        stop, thinking = params.pop("stop", None), params.pop("thinking", None)
+        is_native = schema is not None and is_object_schema(schema) and SCHEMA not in left_out
+        system, messages = _conversation(call if schema is None or is_native else instructed(call))
+        params, unused = _params(call)
+        effort = params.pop(_EFFORT, None)
+        output: JsonObject = {_EFFORT: effort} if effort and _EFFORT not in left_out else {}
+        if is_native:
+            output["format"] = {"type": "json_schema", "schema": schema}
         specs = tool_specs(call)
-        is_native = schema is not None and is_object_schema(schema) and not specs and SCHEMA not in left_out
-        is_native = is_native and not isinstance(thinking, dict)
-        asked = call if schema is None or is_native else instructed(call)
-        system, messages = _conversation(asked)
         body: JsonObject = {
             "model": call["model"],
             "max_tokens": call.get("max_output_tokens") or DEFAULT_MAX_TOKENS,
             "messages": messages,
             **({"system": system} if system else {}),
             **params,
-            **({"stop_sequences": [stop] if isinstance(stop, str) else stop} if stop else {}),
             **({"tools": [_tool(spec) for spec in specs]} if specs else {}),
+            **({"output_config": output} if output else {}),
             **({"stream": True} if is_streamed else {}),
         }
-        if isinstance(thinking, dict):
-            body["thinking"] = thinking
-        elif thinking is not None:
-            unused.append("thinking")
-        if is_native:
-            described = {"name": _ANSWER_TOOL, "description": "Give the answer.", "input_schema": schema}
-            body.update({"tools": [described], "tool_choice": {"type": "tool", "name": _ANSWER_TOOL}})
-        refused = [name for name in left_out if name in body]
-        kept = {name: value for name, value in body.items() if name not in left_out}
-        optional = {name for name in _SAMPLING if name in kept}
-        return Draft(kept, optional, sorted({*unused, *refused}), is_native)
+        refused = [_EFFORT] if effort and _EFFORT in left_out else []
+        return Draft(body, {_EFFORT} & output.keys(), sorted({*unused, *refused}), is_native)
 
     def assembly(self) -> MessagesAssembly:
         return MessagesAssembly()
@@ -86,20 +76,17 @@ class Messages:
         if not isinstance(body.get("content"), list):
             raise ModelError("the answer has no content")
         blocks = objects(body["content"])
-        calls = [block for block in blocks if block.get("type") == "tool_use"]
-        data = next((block.get("input") for block in calls if block.get("name") == _ANSWER_TOOL), None)
+        calls = [_read_call(block) for block in blocks if block.get("type") == "tool_use"]
         texts = "".join(str(block.get("text") or "") for block in blocks if block.get("type") == "text")
         reasoning = "".join(str(block.get("thinking") or "") for block in blocks if block.get("type") == "thinking")
         reason = str(body.get("stop_reason") or "end_turn")
-        is_structured = isinstance(data, dict)
         return {
-            "content": compact_text(data) if is_structured else texts or (None if calls else ""),
-            **({"data": data} if is_structured else {}),
+            "content": texts or (None if calls else ""),
             "reasoning": reasoning or None,
-            "tool_calls": [] if is_structured else [_read_call(block) for block in calls],
+            "tool_calls": calls,
             "usage": _usage(body.get("usage")),
             "model": body.get("model"),
-            "finish_reason": "stop" if is_structured and reason == "tool_use" else _REASONS.get(reason, reason),
+            "finish_reason": _REASONS.get(reason, reason),
             "trace_id": body.get("id"),
         }
 
@@ -175,6 +162,20 @@ def _index(event: JsonObject) -> int:
     return at if isinstance(at, int) else 0
 
 
+def _params(call: JsonObject) -> tuple[JsonObject, list[str]]:
+    """Return the fields of a body that are wishes, `effort` among them, and the names of wishes without a field."""
+    params, unused = params_of(call, _PARAMS)
+    stop, thinking, effort = (params.get(name) for name in _PARAMS)
+    if thinking is not None and not isinstance(thinking, (dict, str)):
+        unused.append("thinking")
+    fields: JsonObject = {
+        "stop_sequences": [stop] if isinstance(stop, str) else stop,
+        "thinking": thinking if isinstance(thinking, dict) else None,
+        _EFFORT: thinking if isinstance(thinking, str) else effort,
+    }
+    return {name: value for name, value in fields.items() if value}, unused
+
+
 def _conversation(call: JsonObject) -> tuple[str, list[JsonObject]]:
     """Return the system text, and the messages of user and assistant in turns."""
     messages = conversation(call)
@@ -233,5 +234,5 @@ def _read_call(block: JsonObject) -> JsonObject:
 def _usage(value: Any) -> JsonObject | None:
     if not isinstance(value, dict):
         return None
-    into, out = value.get("input_tokens") or 0, value.get("output_tokens") or 0
-    return {**value, "total_tokens": into + out}
+    counts = [value.get(name) for name in ("input_tokens", "output_tokens")]
+    return {**value, "total_tokens": sum(count for count in counts if isinstance(count, int))}

@@ -23,7 +23,7 @@ from .wire import SCHEMA, Draft
 OnDelta = Callable[[JsonObject], object]
 """Is given `{content}` or `{reasoning}` with a piece of text, and `{restart: true}` when what was given is void."""
 
-_SIGNS_OF_A_SCHEMA = ("response_format", "json_schema", "schema", "tool_choice", "structured")
+_SIGNS_OF_A_SCHEMA = ("response_format", "output_config", "schema", "structured")
 _END = "[DONE]"
 
 

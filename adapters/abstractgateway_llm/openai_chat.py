@@ -79,7 +79,7 @@ class Chat:
             "tool_calls": calls_of(message),
             "usage": _usage(body.get("usage")),
             "model": body.get("model"),
-            "finish_reason": choice.get("finish_reason") or "stop",
+            "finish_reason": str(choice.get("finish_reason") or "stop"),
             "trace_id": body.get("id"),
             **({"metadata": {"refusal": message["refusal"]}} if message.get("refusal") else {}),
         }

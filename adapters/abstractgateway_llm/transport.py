@@ -148,7 +148,8 @@ class Transport:
     def _refusal(self, endpoint: Endpoint, response: urllib3.BaseHTTPResponse, budget: Budget) -> ModelError:
         said = endpoint.key.hidden_in_error(_beginning(response, budget))
         message = f"{response.status}: {_message(said)}"
-        if response.status in _PASSING and "insufficient_quota" not in said:
+        is_passing = response.status in _PASSING and response.headers.get("x-should-retry") != "false"
+        if is_passing and "insufficient_quota" not in said:
             return Passing(message, pause_s=self._asked_pause(response.headers))
         if 300 <= response.status < 400:
             to = urlsplit(response.headers.get("Location", "")).netloc

@@ -35,20 +35,19 @@ def test_a_prompt_is_asked_and_answered(model_of: Open) -> None:
 
     (request,) = provider.requests
     assert request.path == "/v1/messages"
-    assert request.headers["x-api-key"] == KEY
-    assert request.headers["anthropic-version"] == "2023-06-01"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["anthropic-version"] == "2026-10-21"
     assert request.headers["idempotency-key"] == "k"
     assert request.body == {
         "model": "m",
         "max_tokens": 4096,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
         "system": "be brief",
-        "temperature": 0.1,
         "stop_sequences": ["X"],
     }
     assert (answer["content"], answer["finish_reason"], answer["provider"]) == ("hello", "stop", "anthropic")
     assert answer["usage"] == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
-    assert answer["metadata"] == {"unused_params": ["seed"]}
+    assert answer["metadata"] == {"unused_params": ["seed", "temperature"]}
 
 
 def test_results_of_tools_go_back_in_one_turn(model_of: Open) -> None:
@@ -82,21 +81,25 @@ def test_results_of_tools_go_back_in_one_turn(model_of: Open) -> None:
     assert (answer["content"], answer["finish_reason"]) == (None, "tool_calls")
 
 
-def test_a_schema_is_a_tool_that_has_to_be_called(model_of: Open) -> None:
-    with Provider(script=lambda request: said(message(use(request.body["tool_choice"]["name"], {"n": 1})))) as provider:
+def test_a_schema_is_given_natively_next_to_tools_and_effort(model_of: Open) -> None:
+    with Provider(said(message(text('{"n": 1}')))) as provider:
+        call = {"prompt": "p", "response_schema": SCHEMA, "tools": [ADD], "params": {"thinking": "low"}}
+        answer = model_of(provider, "anthropic").generate(call)
+
+    (body,) = provider.bodies
+    assert body["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}
+    assert "system" not in body
+    assert (answer["content"], answer["metadata"]) == ('{"n": 1}', {})
+
+
+def test_a_schema_that_the_model_does_not_take_goes_into_the_prompt(model_of: Open) -> None:
+    refusal = failed(400, "output_config.format: structured outputs are not supported by this model")
+    with Provider(refusal, said(message(text('{"n": 1}')))) as provider:
         answer = model_of(provider, "anthropic").generate({"prompt": "p", "response_schema": SCHEMA})
 
-    assert provider.bodies[0]["tools"][0]["input_schema"] == SCHEMA
-    assert (answer["data"], answer["content"], answer["tool_calls"]) == ({"n": 1}, '{"n":1}', [])
-
-
-def test_a_schema_next_to_tools_goes_into_the_prompt(model_of: Open) -> None:
-    with Provider(said(message(text('{"n": 1}')))) as provider:
-        answer = model_of(provider, "anthropic").generate({"prompt": "p", "response_schema": SCHEMA, "tools": [ADD]})
-
-    assert "JSON schema" in provider.bodies[0]["system"]
-    assert "tool_choice" not in provider.bodies[0]
-    assert answer["metadata"]["_structured_output_fallback"] == {"used": True, "error": ""}
+    assert "JSON schema" in provider.bodies[1]["system"]
+    assert "output_config" not in provider.bodies[1]
+    assert answer["metadata"]["_structured_output_fallback"]["used"] is True
 
 
 def test_attachments_go_with_the_last_words_of_the_user(model_of: Open) -> None:
@@ -154,17 +157,19 @@ def test_any_other_error_inside_a_stream_is_the_error(model_of: Open) -> None:
         model_of(provider, "anthropic").generate({"prompt": "p"}, on_delta=lambda delta: None)
 
 
-def test_an_option_that_the_model_refuses_is_left_out(model_of: Open) -> None:
-    refusal = failed(400, "`temperature` is deprecated for this model")
+def test_an_effort_that_the_model_refuses_is_left_out(model_of: Open) -> None:
+    refusal = failed(400, "output_config.effort is not supported by this model")
     with Provider(refusal, said(message(text("hello")))) as provider:
-        answer = model_of(provider, "anthropic").generate({"prompt": "p", "params": {"temperature": 0.7}})
+        answer = model_of(provider, "anthropic").generate({"prompt": "p", "params": {"reasoning_effort": "high"}})
 
-    assert "temperature" not in provider.bodies[1]
-    assert answer["metadata"] == {"unused_params": ["temperature"]}
+    assert provider.bodies[0]["output_config"] == {"effort": "high"}
+    assert "output_config" not in provider.bodies[1]
+    assert answer["metadata"] == {"unused_params": ["effort"]}
 
 
 def test_thinking_that_is_no_setting_of_the_api_is_named_as_unused(model_of: Open) -> None:
     with Provider(said(message(text("hello")))) as provider:
-        answer = model_of(provider, "anthropic").generate({"prompt": "p", "params": {"thinking": "low"}})
+        answer = model_of(provider, "anthropic").generate({"prompt": "p", "params": {"thinking": True}})
 
+    assert "thinking" not in provider.bodies[0]
     assert answer["metadata"] == {"unused_params": ["thinking"]}

@@ -76,6 +76,13 @@ def test_an_exhausted_account_is_not_asked_again(model_of: Open) -> None:
     assert len(provider.requests) == 1
 
 
+def test_a_provider_may_say_that_asking_again_is_no_use(model_of: Open) -> None:
+    with Provider(failed(500, X_Should_Retry="false")) as provider, pytest.raises(ModelError, match="500"):
+        model_of(provider).generate(CALL)
+
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 413])
 def test_a_failure_for_good_is_not_repeated(model_of: Open, status: int) -> None:
     with Provider(failed(status, "because")) as provider, pytest.raises(ModelError, match=f"{status}: because"):

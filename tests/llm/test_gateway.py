@@ -99,7 +99,7 @@ def test_the_provider_is_told_the_key_that_the_ledger_has(tmp_path: Path) -> Non
         config = settings(tmp_path, openai_base_url=provider.url, openai_api_key=KEY)
         with GatewayService.open(config) as gateway:
             run = run_bundle(gateway, "basic-llm-test")
-            records = gateway.ledger.page(run["run_id"], after=0, limit=100)["items"]
+            records = [entry.record for entry in gateway.ledger.follow(run["run_id"])]
 
     (key,) = {item["idempotency_key"] for item in records if (item["effect"] or {}).get("type") == "llm_call"}
     assert provider.requests[0].headers["idempotency-key"] == key

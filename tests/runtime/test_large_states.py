@@ -314,3 +314,18 @@ def test_an_object_whose_keys_are_numbers_is_read_back_with_their_texts() -> Non
     checkpoint = checkpoint.with_delta(encode_delta(state, state.vars.take_changes()))
 
     assert checkpoint.state().vars == {"a": {"1": "z" * 5000, "3": 7}}
+
+
+def test_a_run_that_grows_without_end_fails_and_says_why() -> None:
+    stores = open_memory_stores()
+    handlers = {EffectType.TOOL_CALLS: lambda run, effect: EffectOutcome.completed(1)}
+    runtime = Runtime(stores=stores, effect_handlers=handlers, max_run_bytes=50_000)
+    workflow = a_node(lambda vars, left: vars.setdefault("grows", []).append("x" * 1000))
+    run_id = runtime.start(workflow=workflow, vars={"left": 1000})
+
+    state = runtime.tick(workflow=workflow, run_id=run_id, max_steps=2000)
+
+    assert state.status.value == "failed"
+    assert "a run may have 50,000" in str(state.error) and "'step'" in str(state.error)
+    stored = stores.runs.open(run_id)
+    assert stored is not None and stored.body_bytes < 110_000

@@ -79,7 +79,9 @@ def directory(tmp_path: Path) -> Path:
         put_run(connection, waiting("asks", key="k", parent_run_id="p"))
         put_run(connection, waiting("sleeps", until=at(60)))
         put_records(connection, "asks", chained("asks", 3))
-        put_records(connection, "sleeps", ['{"run_id": "sleeps", "step_id": "s1", "node_id": "n", "status": "started"}'])
+        put_records(
+            connection, "sleeps", ['{"run_id": "sleeps", "step_id": "s1", "node_id": "n", "status": "started"}']
+        )
         connection.execute("INSERT INTO commands VALUES (1, 'c1', 'asks', 'pause', '{\"x\": 1}', ?, NULL)", (at(0),))
     return tmp_path
 

@@ -299,7 +299,10 @@ def test_closed_stores_do_not_look_for_news(tmp_path: Path) -> None:
         stores.look()
 
 
-def test_a_checkpoint_of_another_process_is_seen_together_with_the_rest_of_its_commit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hears_meanwhile", [False, True], ids=["not heard of", "heard of meanwhile"])
+def test_a_checkpoint_of_another_process_is_seen_together_with_the_rest_of_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hears_meanwhile: bool
+) -> None:
     with closing(open_file_stores(tmp_path)) as mine, closing(open_file_stores(tmp_path)) as theirs:
         save(mine, a_run(), count=1)
         mine._writer.close()
@@ -309,6 +312,15 @@ def test_a_checkpoint_of_another_process_is_seen_together_with_the_rest_of_its_c
         save(theirs, a_run(current_node="later"), count=2)
         with theirs._exclusive():
             theirs._apply_pending(None)
+        if hears_meanwhile:
+            read = mine.runs._read
+
+            def read_and_hear(run_id: str) -> object:
+                found = read(run_id)
+                mine.look()
+                return found
+
+            monkeypatch.setattr(mine.runs, "_read", read_and_hear)
 
         found = mine.runs.open("r1")
 

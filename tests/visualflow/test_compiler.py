@@ -160,7 +160,9 @@ def test_a_tangle_of_thousands_of_values_is_refused_quickly(draw: Any) -> None:
     edges = [f"{name}/result -> {other}/p{other}" for name in names[::20] for other in names[::20]]
     chain = [f"{name}/result -> {after}/a" for name, after in zip(names, [*names[1:], names[0]], strict=True)]
     document = _minimal(
-        draw, *(draw.node(name, "make_array", "a", "result") for name in names), edges=(*chain, *edges, "n0/result -> e/r")
+        draw,
+        *(draw.node(name, "make_array", "a", "result") for name in names),
+        edges=(*chain, *edges, "n0/result -> e/r"),
     )
 
     began = time.perf_counter()
