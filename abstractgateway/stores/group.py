@@ -83,9 +83,7 @@ class GroupWriter:
     def tidy_soon(self) -> None:
         """Let `tidy` be called although nothing was committed here."""
         self._is_untidy = True
-        with self._lock:
-            if not self._is_closed:
-                self._queue.put(Submission(Commit(), lambda receipt, error: None))
+        self._queue.put(Submission(Commit(), lambda receipt, error: None))
 
     def close(self) -> None:
         """Write what is queued and end the thread."""

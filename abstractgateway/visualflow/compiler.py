@@ -11,10 +11,10 @@ from typing import Any
 
 from ..runtime.models import NodeHandler, WorkflowSpec
 from .agent import agent_workflow
-from .evaluation import InputCompiler
-from .flow import EXEC_OUT, EXECUTION, Flow, Node, Pin, parse_flow, raise_problems
+from .evaluation import InputCompiler, can_be_deferred
+from .flow import EXEC_OUT, EXECUTION, Flow, Node, Pin, parse_flow, refusal
 from .graph import Graph, Problem, build_graph, find_rings, pins_between, values_read
-from .handlers import action_handler, ask_handler, pure_handler, with_output_keys
+from .handlers import action_handler, ask_handler, pure_handler, with_deferred_values, with_output_keys
 from .node import Action, Ask, Control, NodeType, Pure, Site
 from .nodes.agents import agent_workflow_id
 from .nodes.elsewhere import REFUSALS
@@ -77,9 +77,9 @@ def compile_flow(
         *_ring_texts(graph, used),
     ]
     if found or reach is None:
-        raise_problems([*found, *advice])
+        raise refusal([*found, *advice])
     compiled = _compile(_Plan(graph, reach, library(code_runner), workflow_id or flow.id))
-    harmless = (*_unreachable(graph, executed), *_never_run(graph), *_texts(problems, used, is_used=False))
+    harmless = (*_unreachable(graph, frozenset(executed)), *_never_run(graph), *_texts(problems, used, is_used=False))
     warnings = (*flow.warnings, *graph.warnings, *harmless, *_advice(graph, used), *advice)
     return replace(compiled, warnings=warnings)
 
@@ -118,6 +118,7 @@ def _compile(plan: _Plan) -> CompiledFlow:
     compiler = InputCompiler(plan.graph, plan.types)
     made = {item: _handler(nodes[item], plan, compiler) for item in reach.executed}
     handlers = with_output_keys(made, [nodes[item] for item in reach.executed if nodes[item].data.get("outputKey")])
+    handlers = _with_deferred_values(handlers, plan)
     agents = [item for item in reach.executed if nodes[item].type == "agent"]
     return CompiledFlow(
         workflow=WorkflowSpec(workflow_id, reach.entry, handlers),
@@ -126,6 +127,18 @@ def _compile(plan: _Plan) -> CompiledFlow:
             WorkflowSpec(listener_workflow_id(workflow_id, item), item, handlers) for item in reach.listening
         ),
     )
+
+
+def _with_deferred_values(handlers: Mapping[str, NodeHandler], plan: _Plan) -> Mapping[str, NodeHandler]:
+    graph, nodes = plan.graph, plan.graph.flow.nodes
+    slow = {item for item in nodes if item not in graph.execution and can_be_deferred(plan.types[nodes[item].type].run)}
+    if not slow:
+        return handlers
+    read = {item: slow.intersection(values_read(graph, [item])) for item in handlers}
+    return {
+        item: with_deferred_values(item, handle, sorted(read[item])) if read[item] else handle
+        for item, handle in handlers.items()
+    }
 
 
 def _handler(node: Node, plan: _Plan, compiler: InputCompiler) -> NodeHandler:

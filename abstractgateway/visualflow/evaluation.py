@@ -14,9 +14,9 @@ from typing import Any
 
 from ..errors import GatewayError
 from ..jsonvalue import JsonObject
-from .flow import Node
+from .flow import MAX_READS, Node, refusal
 from .graph import FanIn, Graph, RoutedPin, Source, data_order
-from .node import Action, Ask, Control, Evaluate, Inputs, NodeType, Pure
+from .node import Action, Ask, Control, Deferred, Evaluate, Inputs, NodeType, Pure
 from .state import BUS, Step, public_variables
 from .values import MISSING, pick
 
@@ -47,15 +47,22 @@ class InputCompiler:
         self._types = types
         self._evaluate: dict[str, Evaluate] = {}
         self._constants: dict[str, Any] = {}
-        self._reads: dict[str, Read] = {}
+        self._reads: dict[str, tuple[str, Read]] = {}
+        self._reads_left = MAX_READS
         for node in graph.flow.nodes.values():
             self._prepare(node)
 
     def inputs_of(self, node: Node) -> Callable[[Step], Inputs]:
-        """Return the function that gives an execution node its inputs in a step."""
+        """Return the function that gives an execution node its inputs in a step.
+
+        Raises `Invalid("flow", …)` when the steps of the flow read more values than anybody draws.
+        """
         roots = [source.node for source in self._graph.dependencies(node.id)]
         needed = [item for item in data_order(self._graph, roots) if item not in self._constants]
-        reads = tuple((item, self._read(item)) for item in needed)
+        self._reads_left -= len(needed)
+        if self._reads_left < 0:
+            raise refusal([f"node {node.id!r} and those before it read more than {MAX_READS} computed values together"])
+        reads = tuple(map(self._read, needed))
         constants, wires = self._wires(node)
         defaults = _open_defaults(node, self._graph)
         bus_of = _bus_reader(node, self._types[node.type].run)
@@ -89,6 +96,8 @@ class InputCompiler:
             self._constants[node.id] = MISSING
             return
         evaluate = build(node)
+        if can_be_deferred(run):
+            evaluate = _resumable(node.id, evaluate)
         if getattr(evaluate, "is_constant", False):
             self._constants[node.id] = evaluate({}, None)  # type: ignore[arg-type]
         self._evaluate[node.id] = evaluate
@@ -105,10 +114,10 @@ class InputCompiler:
                 constants[pin] = value
         return constants, tuple(wires)
 
-    def _read(self, node_id: str) -> Read:
-        """Return what reads or computes a source; all nodes that need it share one function."""
+    def _read(self, node_id: str) -> tuple[str, Read]:
+        """Return a source and what reads or computes it; all nodes that need it share them."""
         if node_id not in self._reads:
-            self._reads[node_id] = self._build_read(node_id)
+            self._reads[node_id] = node_id, self._build_read(node_id)
         return self._reads[node_id]
 
     def _build_read(self, node_id: str) -> Read:
@@ -134,6 +143,8 @@ class InputCompiler:
                     inputs[wire.pin] = value
             try:
                 return evaluate(inputs, step)
+            except Deferred:
+                raise
             # Whatever a node raises goes on; here it only gets the name of the node that raised it.
             except Exception as error:
                 raise NodeFailed(f"node {node.id!r} ({node.type}): {type(error).__name__}: {error}") from error
@@ -173,6 +184,27 @@ class InputCompiler:
             return MISSING
         held = self._constants[source.node] if source.node in self._constants else step.values[source.node]
         return pick(held, source.handle)
+
+
+def can_be_deferred(run: Pure | Action | Ask | Control) -> bool:
+    """Say whether computing a value may take so long that an effect does it."""
+    return isinstance(run, Action) and run.may_defer
+
+
+def _resumable(node_id: str, evaluate: Evaluate) -> Evaluate:
+    """Return the evaluation of a node that only computes; it takes what an effect has computed for this step."""
+
+    def compute(inputs: Inputs, step: Step) -> Any:
+        done = step.temp("deferred").get(node_id)
+        if isinstance(done, dict):
+            return done["value"]
+        try:
+            return evaluate(inputs, step)
+        except Deferred as deferred:
+            deferred.node_id = node_id
+            raise
+
+    return compute
 
 
 def enter_by_route(step: Step, node_id: str, fan_in: FanIn) -> int:

@@ -13,7 +13,10 @@ EXECUTION = "execution"
 EXEC_IN = "exec-in"
 EXEC_OUT = "exec-out"
 MAX_NODES = 5_000
-"""Nobody draws more; compiling takes time that grows with the square of it."""
+MAX_READS = 50_000
+"""Nobody draws more; each step has a list of the values that it reads, so compiling costs what these add up to."""
+
+_MAX_TOLD = 200
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,14 @@ def parse_flow(document: Any, *, flow_id: str | None = None) -> Flow:
 def raise_problems(problems: list[str]) -> None:
     """Raise one `Invalid("flow", …)` that lists the problems, unless there are none."""
     if problems:
-        raise Invalid("flow", "; ".join(dict.fromkeys(problems)), code="flow_invalid")
+        raise refusal(problems)
+
+
+def refusal(problems: list[str]) -> Invalid:
+    """Return the error that lists the problems, each once; of those that nobody would read it tells the number."""
+    different = list(dict.fromkeys(problems))
+    more = [f"and {len(different) - _MAX_TOLD} more"] if len(different) > _MAX_TOLD else []
+    return Invalid("flow", "; ".join([*different[:_MAX_TOLD], *more]), code="flow_invalid")
 
 
 def _plain(document: Any) -> Any:

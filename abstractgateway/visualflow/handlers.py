@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import Invalid
@@ -14,6 +14,8 @@ from .node import Action, Ask, Deferred, Pure, Site, continue_at
 from .nodes.registry import REGISTRY
 from .state import Step, result_path, set_exec_handle
 from .values import as_object, split_path, write_path
+
+_CAME_FROM = ("prev_node_id", "prev_exec_handle")
 
 
 def action_handler(site: Site, action: Action) -> NodeHandler:
@@ -56,10 +58,42 @@ def _evaluation(site: Site, action: Action) -> Callable[[Step], Any]:
         try:
             return evaluate(resolve(step), step)
         except Deferred as deferred:
-            effect = Effect(deferred.effect, deferred.payload, result_path("deferred", node_id))
-            return StepPlan(node_id, effect=effect, next_node=node_id)
+            if deferred.node_id is not None:
+                raise
+            return _deferral(node_id, node_id, deferred)
 
     return compute
+
+
+def _deferral(node_id: str, computed: str, deferred: Deferred) -> StepPlan:
+    effect = Effect(deferred.effect, deferred.payload, result_path("deferred", computed))
+    return StepPlan(node_id, effect=effect, next_node=node_id)
+
+
+def with_deferred_values(node_id: str, handle: NodeHandler, slow: Collection[str]) -> NodeHandler:
+    """Return the step of a node that reads values which may take long to compute.
+
+    Each such value becomes an effect, after which the step begins again as if it came from where it first came from.
+    """
+
+    def handle_or_defer(run: RunState, ctx: StepContext) -> StepPlan:
+        step = Step(run, ctx)
+        temp, began = step.section(), step.section("deferred_steps").pop(node_id, None)
+        if began is not None:
+            for key in _CAME_FROM:
+                temp.pop(key, None)
+            temp.update(began)
+        before = {key: temp[key] for key in _CAME_FROM if key in temp}
+        try:
+            plan = handle(run, ctx)
+        except Deferred as deferred:
+            step.section("deferred_steps")[node_id] = before
+            return _deferral(node_id, deferred.node_id or node_id, deferred)
+        for item in slow:
+            step.section("deferred").pop(item, None)
+        return plan
+
+    return handle_or_defer
 
 
 def pure_handler(site: Site, pure: Pure) -> NodeHandler:

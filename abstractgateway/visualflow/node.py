@@ -23,13 +23,15 @@ Evaluate = Callable[[Inputs, Step], Any]
 class Deferred(Exception):
     """Raised by an evaluation that takes too long to be waited for: an effect does the work instead.
 
-    The result of the effect is `{"value": …}`; with it the node is executed again.
+    The result of the effect is `{"value": …}`; with it the node is executed again. `node_id` names the node whose value
+    it is when that is one that the executed node reads.
     """
 
     def __init__(self, effect: EffectType, payload: JsonObject) -> None:
         super().__init__(effect)
         self.effect = effect
         self.payload = payload
+        self.node_id: str | None = None
 
 
 @dataclass(frozen=True)

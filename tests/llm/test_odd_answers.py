@@ -76,7 +76,7 @@ def near_answers(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=["chat", "messages"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(body=OBJECTS | near_answers())
 def test_any_body_is_an_answer_or_a_refusal(wire: Wire, body: dict[str, Any]) -> None:
     try:
@@ -91,7 +91,7 @@ def test_any_body_is_an_answer_or_a_refusal(wire: Wire, body: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=["chat", "messages"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(events=st.lists(OBJECTS | near_answers(), max_size=5))
 def test_any_stream_is_an_answer_or_a_refusal(wire: Wire, events: list[dict[str, Any]]) -> None:
     assembly = wire.assembly()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from abstractgateway.errors import GatewayError, Unavailable
 from abstractgateway.runtime import (
+    Commit,
     Effect,
     EffectOutcome,
     EffectType,
@@ -21,7 +23,8 @@ from abstractgateway.runtime import (
     journal,
 )
 from tests.runtime.test_effect_journal import TOOL, crashed
-from tests.runtime.workflows import Calls, World, ask_then_end, call_then_end, effect, end, spec
+from tests.runtime.workflows import Calls, World, ask_then_end, call_then_end, effect, end, outline, spec
+from tests.stores.shapes import a_run, write
 
 PATIENCE_S = 10.0
 
@@ -46,6 +49,21 @@ def test_a_store_that_cannot_be_read_during_a_step_fails_no_run(world: World, mo
 
     assert world.state(run_id) == before
     assert runtime.tick(workflow=workflow, run_id=run_id).status is RunStatus.COMPLETED
+
+
+def test_looking_into_a_run_whose_checkpoint_is_damaged_is_a_failed_effect(world: World) -> None:
+    damaged = replace(write(a_run("other")), body=b'{"run_id": "other", "status": "walking"}')
+    world.stores.commit(Commit(runs=(damaged,)))
+    look = effect("look", EffectType.VARS_QUERY, {"target_run_id": "other"}, then="end")
+    workflow = spec("looks", look=look, end=end("end"))
+    runtime = world.runtime({}, workflow)
+    run_id = runtime.start(workflow=workflow)
+
+    state = runtime.tick(workflow=workflow, run_id=run_id)
+
+    assert state.status is RunStatus.FAILED
+    assert "run: is not a stored run" in str(state.error)
+    assert ("look", "failed", "vars_query") in outline(world.ledger(run_id))
 
 
 @pytest.mark.parametrize("scope", ["galaxy", "workflow."])

@@ -315,6 +315,12 @@ def test_an_object_whose_keys_are_numbers_is_read_back_with_their_texts() -> Non
 
     assert checkpoint.state().vars == {"a": {"1": "z" * 5000, "3": 7}}
 
+    for key in (1, 3):
+        del state.vars["a"][key]
+    state.vars["a"]["text"] = "w"
+    checkpoint = checkpoint.with_delta(encode_delta(state, state.vars.take_changes()))
+    assert checkpoint.state().vars == {"a": {"text": "w"}}
+
 
 def test_a_run_that_grows_without_end_fails_and_says_why() -> None:
     stores = open_memory_stores()

@@ -67,7 +67,8 @@ class WithoutArtifacts:
 
 def test_a_runtime_whose_stores_keep_no_artifacts_keeps_everything_inline_and_reads_it_back() -> None:
     world = World(WithoutArtifacts())
-    called = effect("call", kernel.EffectType.LLM_CALL, {"prompt": "x" * 5000}, then="end", key="said")
+    own = {"$artifact": "a1"}  # which somebody put there who keeps artifacts elsewhere
+    called = effect("call", kernel.EffectType.LLM_CALL, {"prompt": "x" * 5000, "media": own}, then="end", key="said")
     workflow = spec("calls", call=called, end=end("end", "said"))
 
     def crash(run: RunState, asked: kernel.Effect, default_next_node: str | None) -> kernel.EffectOutcome:
@@ -77,16 +78,16 @@ def test_a_runtime_whose_stores_keep_no_artifacts_keeps_everything_inline_and_re
     run_id = first.start(workflow=workflow)
     with pytest.raises(Crash):
         first.tick(workflow=workflow, run_id=run_id)
-    prompts: list[str] = []
+    asked_for: list[object] = []
 
     def answer(run: RunState, asked: kernel.Effect, default_next_node: str | None) -> kernel.EffectOutcome:
-        prompts.append(asked.payload["prompt"])
+        asked_for.append(asked.payload)
         return kernel.EffectOutcome.completed({"content": "y" * 5000})
 
     second = world.runtime({kernel.EffectType.LLM_CALL: answer}, max_inline_bytes=100)
     state = second.tick(workflow=workflow, run_id=run_id)
 
-    assert prompts == ["x" * 5000]
+    assert asked_for == [{"prompt": "x" * 5000, "media": own}]
     assert state.output == {"said": {"content": "y" * 5000}}
 
 

@@ -1,6 +1,6 @@
-"""A database that AbstractRuntime made, or writes to while nobody else has it open; no interpreter that has it is needed.
+"""A database that AbstractRuntime made, or writes to while nobody else has it open.
 
-`test_original_data.py` has the same with AbstractRuntime itself.
+`test_original_data.py` has the same with AbstractRuntime itself, where there is an interpreter that has it.
 """
 
 from __future__ import annotations

@@ -371,6 +371,7 @@ def test_the_runs_of_several_blocks_are_all_found(
     open_file_stores(directory).close()
     reads.clear()
 
+    assert [len(block) for block in run_index._blocks((directory / INDEX).read_bytes())] == [2, 2, 1]
     with reopened(directory) as stores:
         assert reads == []
         assert picture(stores) == expected

@@ -15,7 +15,6 @@ from abstractgateway.errors import Invalid, LeaseLost, StaleWrite, Unavailable
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores import files, open_file_stores, open_sqlite_stores
 from abstractgateway.stores.base import Commit, RunQuery, Stores
-from abstractgateway.testing import FaultyDisk
 from tests.stores.other import Other
 from tests.stores.shapes import FILES, Backend, Told, a_command, a_run, applied, save, write
 
@@ -252,6 +251,26 @@ def test_a_process_that_slept_through_several_journals_reads_the_files_anew(tmp_
     sleeper.close()
 
 
+def test_a_process_that_slept_through_the_end_of_a_journal_reads_what_is_in_the_files(tmp_path: Path) -> None:
+    with closing(open_file_stores(tmp_path)) as mine, closing(open_file_stores(tmp_path)) as theirs:
+        mine._wake.close()
+        told = Told(mine)
+        save(theirs, a_run("r1"), count=2)
+        seq = theirs.commands.append(a_command("c1")).seq
+        with theirs._exclusive():
+            theirs._apply_pending(None)
+            theirs._begin_generation()
+        save(theirs, a_run("r2"), count=1)
+
+        mine.look()
+
+        assert told.revisions == [("r1", 1), ("r2", 1)]
+        assert mine.runs.open("r1").ledger_len == len(mine.ledger.list("r1")) == 2
+        assert mine.commands.get("c1").seq == seq
+        assert mine.runs.open("r2").ledger_len == 1
+        assert save(mine, a_run("r1"), count=1).revision == 2
+
+
 def test_stores_that_were_never_closed_leave_complete_files_at_exit(tmp_path: Path) -> None:
     import subprocess
     import sys
@@ -275,20 +294,22 @@ def test_stores_that_were_never_closed_are_closed_at_exit_whatever_became_of_the
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_open_stores", weakref.WeakSet())
-    disk = FaultyDisk()
-    broken, well = open_file_stores(tmp_path / "broken", disk=disk), open_file_stores(tmp_path / "well")
+    broken, well = open_file_stores(tmp_path / "broken"), open_file_stores(tmp_path / "well")
     for stores in (broken, well):
         save(stores, a_run(), count=3)
-    disk.fail("eio")
 
-    files._close_at_exit()
+    def fail() -> None:
+        raise OSError("the disk is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broken, "close", fail)
+        files._close_at_exit()
 
     assert len((tmp_path / "well" / "ledger_r1.jsonl").read_bytes().splitlines()) == 3
     assert (tmp_path / "well" / "run_r1.json").exists()
     with pytest.raises(Unavailable, match="closed"):
         well.commands.append(a_command())
-    with closing(open_file_stores(tmp_path / "broken")) as again:
-        assert again.ledger.count("r1") == 3
+    broken.close()
 
 
 def test_closed_stores_do_not_look_for_news(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from abstractgateway.runtime.runtime import Runtime
 from abstractgateway.stores import open_memory_stores
 from abstractgateway.visualflow import compile_flow
 from abstractgateway.visualflow.nodes.code import run_code
-from abstractgateway.visualflow.sandbox import CodeLimits, CodePool, code_problems
+from abstractgateway.visualflow.sandbox import CodeLimits, CodePool, TakesLong, code_problems
 
 SLOW = "def transform(_input):\n    return sum(range(_input['n']))\n"
 
@@ -300,6 +300,96 @@ def test_code_that_takes_long_becomes_an_effect_with_the_same_result(
     assert (state.status, state.output) == (RunStatus.COMPLETED, {"y": sum(range(n)), "success": True})
     assert ("run_code" in effects) is is_recorded
     assert "x" not in state.vars["_temp"].get("deferred", {})
+
+
+class Slow:
+    """Doubles `n`, but never while somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def run(self, program: Any, argument: Any, *, seed: str, now: str, is_urgent: bool = False) -> Any:
+        if is_urgent:
+            raise TakesLong
+        self.calls += 1
+        return argument["n"] * 2
+
+
+def _run_slowly(document: Any, variables: dict[str, Any]) -> tuple[Any, int]:
+    runner = Slow()
+    spec = compile_flow(document, workflow_id="f", code_runner=runner).workflow
+    runtime = Runtime(stores=open_memory_stores(), effect_handlers={EffectType.RUN_CODE: run_code(runner)})
+    state = runtime.tick(workflow=spec, run_id=runtime.start(workflow=spec, vars=variables), max_steps=200)
+    assert state.status is RunStatus.COMPLETED, state.error
+    assert not state.vars["_temp"].get("deferred")
+    assert not state.vars["_temp"].get("deferred_steps")
+    return state.output, runner.calls
+
+
+def test_a_step_waits_for_no_value_that_takes_long(draw: Any) -> None:
+    """Two values for one step are computed one after the other, each once, and again for the next step."""
+    code = {"code": "def transform(d):\n    return d['n'] * 2\n"}
+    document = draw.flow(
+        [
+            draw.node("start", "on_flow_start", "", "> n"),
+            draw.node("a.1", "function", "n", "result", **code),
+            draw.node("b", "code", "n", "output", **code),
+            draw.node("sum", "add", "a b", "result"),
+            draw.node("keep", "set_var", "> name value", ">", defaults={"name": "v"}),
+            draw.node("x", "code", "> n", "> output", **code),
+            draw.node("end", "on_flow_end", "> y z", ""),
+        ],
+        [
+            *("start > keep", "start/n -> a.1/n", "a.1/result -> b/n", "a.1/result -> sum/a", "b/output -> sum/b"),
+            *("sum/result -> keep/value", "keep > x", "b/output -> x/n", "x > end", "x/output -> end/y"),
+            "a.1/result -> end/z",
+        ],
+    )
+
+    assert _run_slowly(document, {"n": 1}) == ({"y": 8, "z": 2, "success": True}, 6)
+
+
+def test_a_step_that_waited_for_a_value_knows_where_it_came_from(draw: Any) -> None:
+    document = draw.flow(
+        [
+            draw.node("start", "on_flow_start", "", "> n way"),
+            draw.node("if", "if", "> condition", ">true >false"),
+            draw.node("slow", "function", "n", "result", code="def transform(d):\n    return d['n'] * 2\n"),
+            draw.node("end", "on_flow_end", "> y z", "", defaults={"z": "neither"}),
+        ],
+        ["start > if", "start/way -> if/condition", "if/true > end", "if/false > end", "start/n -> slow/n"],
+    )
+    document["edges"] += draw.flow([], ["slow/result -> end/y"])["edges"]
+    document["nodes"][3]["data"]["inputRouteOverrides"] = {
+        "z": {
+            "if::true": {"sourceNodeId": "start", "sourceHandle": "n"},
+            "if::false": {"sourceNodeId": "slow", "sourceHandle": "result"},
+        }
+    }
+
+    assert _run_slowly(document, {"n": 3, "way": True})[0] == {"y": 6, "z": 3, "success": True}
+    assert _run_slowly(document, {"n": 3, "way": False})[0] == {"y": 6, "z": 6, "success": True}
+
+
+def test_a_loop_computes_its_condition_anew_however_long_it_takes(draw: Any) -> None:
+    document = draw.flow(
+        [
+            draw.node("start", "on_flow_start", "", "> n"),
+            draw.node("while", "while", "> condition", ">loop >done index"),
+            draw.node("read", "get_var", "name", "value", defaults={"name": "n"}),
+            draw.node("slow", "function", "n", "result", code="def transform(d):\n    return d['n'] * 2\n"),
+            draw.node("small", "compare", "a op b", "result", defaults={"op": "<", "b": 20}),
+            draw.node("keep", "set_var", "> name value", ">", defaults={"name": "n"}),
+            draw.node("end", "on_flow_end", "> y index", ""),
+        ],
+        [
+            *("start > while", "read/value -> slow/n", "slow/result -> small/a", "small/result -> while/condition"),
+            *("while/loop > keep", "slow/result -> keep/value", "while/done > end", "read/value -> end/y"),
+            "while/index -> end/index",
+        ],
+    )
+
+    assert _run_slowly(document, {"n": 1})[0] == {"y": 16, "index": 3, "success": True}
 
 
 def test_code_that_takes_long_and_fails_fails_the_run(draw: Any, impatient: CodePool) -> None:

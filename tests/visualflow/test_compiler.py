@@ -155,6 +155,31 @@ def test_a_pin_that_leaves_no_node_is_the_one_that_is_named(draw: Any) -> None:
     assert _refusal(document).startswith("node 's' (on_flow_start) has no execution pin 'value'")
 
 
+def test_steps_that_all_read_thousands_of_values_are_refused_before_they_take_memory(draw: Any) -> None:
+    count = 300
+    document = _minimal(
+        draw,
+        *(draw.node(f"x{number}", "answer_user", "> message", ">") for number in range(count)),
+        *(draw.node(f"p{number}", "uppercase", "text", "result") for number in range(count)),
+        edges=(
+            *("e > x0", *(f"x{number} > x{number + 1}" for number in range(count - 1))),
+            *(f"p{number}/result -> p{number + 1}/text" for number in range(count - 1)),
+            *(f"p{count - 1}/result -> x{number}/message" for number in range(count)),
+        ),
+    )
+
+    assert _refusal(document) == "node 'x166' and those before it read more than 50000 computed values together"
+
+
+def test_of_thousands_of_problems_the_first_are_told(draw: Any) -> None:
+    document = _minimal(draw, *(draw.node(f"u{number}", "odd", "", "") for number in range(1_000)))
+
+    why = _refusal(document)
+
+    assert "node 'u199'" in why
+    assert why.endswith("; and 800 more")
+
+
 def test_a_tangle_of_thousands_of_values_is_refused_quickly(draw: Any) -> None:
     names = [f"n{number}" for number in range(1_000)]
     edges = [f"{name}/result -> {other}/p{other}" for name in names[::20] for other in names[::20]]

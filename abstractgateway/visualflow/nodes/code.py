@@ -77,7 +77,7 @@ def _evaluation(node: Node, runner: CodeRunner | None, *, is_executed: bool) -> 
         argument = _argument(node, inputs, step) if is_executed else inputs
         seed, now = str(step.ctx.random().getrandbits(64)), step.ctx.now_iso()
         try:
-            return (runner or shared_pool()).run(program, argument, seed=seed, now=now, is_urgent=is_executed)
+            return (runner or shared_pool()).run(program, argument, seed=seed, now=now, is_urgent=True)
         except TakesLong:
             payload = {"source": source, "function": function, "input": argument, "seed": seed, "now": now}
             raise Deferred(EffectType.RUN_CODE, payload) from None
