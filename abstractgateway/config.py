@@ -326,7 +326,7 @@ SETTINGS: tuple[Setting, ...] = (
         "max_run_bytes",
         _env("MAX_RUN_BYTES"),
         _at_least(0),
-        "A run whose variables grow beyond so many bytes of JSON fails, before it takes everybody's memory; 0: no limit.",
+        "A run whose variables grow beyond so many bytes of JSON fails, before it takes all memory; 0 for no limit.",
     ),
     Setting(
         "provider", _env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."

@@ -322,7 +322,7 @@ class Execution:
             self._ask(record, found)
         else:
             self._run.append(records.closed(record, EffectOutcome.failed(INTERRUPTED), now=self._draft.now_iso()))
-            lifecycle.fail(self._draft, self._run, _failure(record.attempt, INTERRUPTED))
+            lifecycle.fail(self._draft, self._run, _failure(record, INTERRUPTED))
 
     def _record_at(self, cursor: int) -> StepRecord | None:
         data = self._run.own_record(cursor) or self._draft.stores.ledger.read_record(self.state.run_id, cursor)
@@ -349,7 +349,7 @@ class Execution:
     def _retry_or_fail(self, pending: PendingEffect, error: str | None) -> None:
         attempt = pending.record.attempt
         if attempt >= self._rules.policy.max_attempts(pending.effect):
-            lifecycle.fail(self._draft, self._run, _failure(attempt, error))
+            lifecycle.fail(self._draft, self._run, _failure(pending.record, error))
             return
         journal.remember(self.state.vars, InFlight(pending.cursor, pending.next_node, "again"))
         rest_s = self._rules.policy.backoff_seconds(effect=pending.effect, attempt=attempt)
@@ -405,8 +405,8 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _failure(attempts: int, error: str | None) -> str:
-    return f"Effect failed after {attempts} attempts: {error}"
+def _failure(record: StepRecord, error: str | None) -> str:
+    return f"Effect failed after {record.attempt} attempts: {error} (node {record.node_id!r})"
 
 
 def _storable(outcome: EffectOutcome) -> EffectOutcome:

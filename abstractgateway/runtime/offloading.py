@@ -16,7 +16,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import GatewayError, Unavailable
+from ..errors import GatewayError, Invalid, Unavailable
 from ..jsonvalue import JsonObject, dumps, loads
 from .artifact_refs import REF, artifact_ref, is_artifact_ref
 from .commit import KernelArtifacts
@@ -282,13 +282,22 @@ class _Return:
     is_lenient: bool
 
     def of(self, value: Any, path: str) -> Any:
-        """Return the value with what was offloaded in its place; what comes back is not looked into."""
+        """Return the value with what was offloaded in its place; what comes back is not looked into.
+
+        Raises `Invalid` for a value that is nested too deeply.
+        """
+        try:
+            return self._of(value, path)
+        except RecursionError as error:
+            raise Invalid(path, "is nested too deeply") from error
+
+    def _of(self, value: Any, path: str) -> Any:
         if isinstance(value, dict):
             if is_offloaded(value) or _may_be_foreign(value):
                 return self._value_of(value, path)
-            return {name: self.of(item, f"{path}.{name}") for name, item in value.items()}
+            return {name: self._of(item, f"{path}.{name}") for name, item in value.items()}
         if isinstance(value, list):
-            return [self.of(item, f"{path}[{number}]") for number, item in enumerate(value)]
+            return [self._of(item, f"{path}[{number}]") for number, item in enumerate(value)]
         return value
 
     def _value_of(self, ref: JsonObject, path: str) -> Any:

@@ -196,7 +196,7 @@ def test_a_failed_effect_is_recorded_with_its_reason_and_fails_the_run(world: Wo
     assert records[1]["step_id"] == records[0]["step_id"]
     assert records[2]["idempotency_key"] == "system:terminal_status:failed"
     state = world.state(run_id)
-    assert (state.status, state.error) == (RunStatus.FAILED, "Effect failed after 1 attempts: no credit")
+    assert (state.status, state.error) == (RunStatus.FAILED, "Effect failed after 1 attempts: no credit (node 'call')")
 
 
 def test_an_effect_nobody_performs_fails_with_its_type(world: World) -> None:
@@ -206,7 +206,7 @@ def test_an_effect_nobody_performs_fails_with_its_type(world: World) -> None:
 
     state = runtime.tick(workflow=workflow, run_id=run_id)
 
-    assert state.error == "Effect failed after 1 attempts: No effect handler registered for llm_call"
+    assert state.error == "Effect failed after 1 attempts: No effect handler registered for llm_call (node 'call')"
     assert [record["status"] for record in world.ledger(run_id)] == ["started", "failed", "completed"]
 
 

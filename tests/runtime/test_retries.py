@@ -79,7 +79,7 @@ def test_an_effect_that_always_fails_fails_its_run_with_the_last_reason(world: W
     _, state = begun(world, handler, AT_ONCE)
 
     assert (state.status, len(handler)) == (RunStatus.FAILED, 3)
-    assert state.error == "Effect failed after 3 attempts: still busy"
+    assert state.error == "Effect failed after 3 attempts: still busy (node 'call')"
 
 
 def test_between_two_attempts_the_run_rests_durably(world: World) -> None:
@@ -106,7 +106,7 @@ def test_a_restart_does_not_begin_to_count_again(world: World) -> None:
         state = world.runtime({EffectType.LLM_CALL: handler}, effect_policy=policy).tick(workflow=MODEL, run_id=run_id)
 
     assert (state.status, len(handler)) == (RunStatus.FAILED, 3)
-    assert state.error == "Effect failed after 3 attempts: busy"
+    assert state.error == "Effect failed after 3 attempts: busy (node 'call')"
 
 
 def test_an_attempt_that_a_crash_interrupted_counts(world: World) -> None:

@@ -184,7 +184,7 @@ def test_a_handler_that_raises_is_called_once_and_fails_its_effect(world: World,
     state = run_once(world, call_then_end(), handler)
 
     assert len(handler) == 1
-    assert state.error == f"Effect failed after 1 attempts: {type(error).__name__}: {error}"
+    assert state.error == f"Effect failed after 1 attempts: {type(error).__name__}: {error} (node 'call')"
 
 
 def test_a_handler_with_two_parameters_is_called_with_two(world: World) -> None:

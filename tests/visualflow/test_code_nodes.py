@@ -15,7 +15,7 @@ from abstractgateway.runtime.runtime import Runtime
 from abstractgateway.stores import open_memory_stores
 from abstractgateway.visualflow import compile_flow
 from abstractgateway.visualflow.nodes.code import run_code
-from abstractgateway.visualflow.sandbox import CodeLimits, CodePool, TakesLong, code_problems
+from abstractgateway.visualflow.sandbox import CodeLimits, CodePool, TakesLong, code_problems, compile_expression
 
 SLOW = "def transform(_input):\n    return sum(range(_input['n']))\n"
 
@@ -270,7 +270,9 @@ def test_a_text_that_is_not_run_has_a_problem(source: str) -> None:
 
 @pytest.fixture
 def impatient() -> Iterator[CodePool]:
-    pool = CodePool(CodeLimits(timeout_s=20), workers=1, patience_s=0.1)
+    pool = CodePool(CodeLimits(timeout_s=20), workers=1, patience_s=0.4)
+    warm = compile_expression("1")  # starting the process is no part of a call
+    pool.run(warm, None, seed="s", now="2026-03-01T12:00:00+00:00")
     yield pool
     pool.close()
 
