@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from abstractgateway.errors import Conflict, Unavailable
+from abstractgateway.errors import Conflict, Invalid, Unavailable
 from abstractgateway.jsonvalue import dumps, loads
 from abstractgateway.runtime import (
     Effect,
@@ -368,6 +368,15 @@ def test_the_index_of_a_memory_leaves_no_copy_of_itself_with_every_note(world: W
     assert len(dumps(spans)) > LIMIT
     kinds = {item.tags.get("kind") for item in world.stores.artifacts.list_by_run("session_memory_s1")}
     assert kinds == {"memory_note"}
+
+
+def test_a_value_that_is_nested_too_deeply_is_refused(world: World) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+
+    with pytest.raises(Invalid, match="nested too deeply"):
+        rehydrate(deep, world.stores.artifacts, path="output")
 
 
 def test_nobody_can_start_a_run_that_claims_to_be_offloaded(world: World) -> None:
