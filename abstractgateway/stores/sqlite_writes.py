@@ -166,8 +166,10 @@ class BatchWriter:
         sql.ADD_DELTAS.write(self._connection, [delta for deltas in self._deltas.values() for delta in deltas])
         self._have_deltas.update(self._deltas)
         sql.SET_TIMERS.write(self._connection, [timer for timer in self._timers.values() if timer is not None])
-        for run_id in [run_id for run_id, timer in self._timers.items() if timer is None]:
-            self._connection.execute(sql.CLEAR_TIMER, (run_id,))
+        ended = [run_id for run_id, timer in self._timers.items() if timer is None]
+        self._connection.executemany(sql.CLEAR_TIMER, [(run_id,) for run_id in ended])
+        self._have_timers.update(self._timers)
+        self._have_timers.difference_update(ended)
         sql.SET_HEADS.write(self._connection, list(self._lengths.values()))
         sql.ADD_RECORDS.write(self._connection, self._records)
         for gathered in (self._runs, self._bodies, self._deltas, self._timers, self._lengths):

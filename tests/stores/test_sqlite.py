@@ -8,6 +8,7 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from abstractgateway.errors import Conflict, Unavailable
 from abstractgateway.runtime.models import RunStatus, WaitReason
 from abstractgateway.stores import open_file_stores, open_sqlite_stores, sqlite_database
 from abstractgateway.stores.base import Commit, PageKey, RunQuery
+from abstractgateway.stores.group import Submission
 from abstractgateway.stores.sqlite_ports import statement_of
 from tests.stores import script
 from tests.stores.other import ROOT
 from tests.stores.script import PICTURES, STEPS
-from tests.stores.shapes import PATIENCE_S, Told, a_command, a_run, save, waiting, write
+from tests.stores.shapes import PATIENCE_S, Told, a_command, a_run, appending, save, waiting, write
 
 R, W = RunStatus.RUNNING, RunStatus.WAITING
 KEY = PageKey(1.0, "r1")
@@ -35,6 +37,20 @@ def test_the_database_may_lie_elsewhere(tmp_path: Path) -> None:
 
     assert (tmp_path / "db" / "runs.db").exists()
     assert not (tmp_path / "data" / "gateway.sqlite3").exists()
+
+
+def test_a_timer_that_begins_and_ends_in_one_batch_leaves_no_trace_for_abstractruntime(tmp_path: Path) -> None:
+    with closing(open_sqlite_stores(tmp_path)) as stores:
+        stored = save(stores, a_run())
+        waits = write(waiting(until="2026-11-21T08:00:00+00:00"), stored)
+        noted = replace(stored, revision=2)
+        batch = [waits, appending(noted, 1), replace(write(a_run(), noted), ledger_len=1)]
+        submitted = [Submission(Commit(runs=(each,)), lambda receipt, error: None) for each in batch]
+
+        stores._write_batch(submitted)
+
+        assert [item.error for item in submitted] == [None] * 3
+        assert stores.database.rows("SELECT * FROM wait_index") == []
 
 
 @pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\1" * 200, b"\0" * 5000])
