@@ -18,7 +18,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field
 
 from ..errors import GatewayError, Invalid, LeaseLost, NotFound, StaleWrite
@@ -269,14 +268,11 @@ class Driver:
         return self._runtime.execution_of(ended, stored)
 
     def _execution_of(self, stored: StoredRun) -> Execution:
-        workflow_id, runtime = stored.state.workflow_id, self._runtime
+        workflow_id = stored.state.workflow_id
         if self._registry_of is None:
-            return runtime.execution_of(self._find_workflow(workflow_id), stored)
+            return self._runtime.execution_of(self._find_workflow(workflow_id), stored)
         registry = self._registry_of(stored.state)
-        if registry is not runtime.workflow_registry:
-            runtime = copy(runtime)  # the same kernel, which finds the children of this run elsewhere
-            runtime.set_workflow_registry(registry)
-        return runtime.execution_of(registry.get_or_raise(workflow_id), stored)
+        return self._runtime.execution_of(registry.get_or_raise(workflow_id), stored, registry=registry)
 
     def _committed(self, work: Work, receipt: CommitReceipt | None, error: Exception | None) -> None:
         """Go on after a commit; called by the store's writer, so it only hands things over."""

@@ -167,15 +167,25 @@ class Runtime:
             raise NotFound(f"Unknown run_id: {run_id!r}", code="unknown_run")
         return self.execution_of(workflow, stored)
 
-    def execution_of(self, workflow: WorkflowSpec, stored: StoredRun, *, draft: Draft | None = None) -> Execution:
-        """Return an execution of a run that was read just now; what it does is part of the draft, if one is given."""
+    def execution_of(
+        self,
+        workflow: WorkflowSpec,
+        stored: StoredRun,
+        *,
+        draft: Draft | None = None,
+        registry: WorkflowRegistry | None = None,
+    ) -> Execution:
+        """Return an execution of a run that was read just now; what it does is part of the draft, if one is given.
+
+        Its children's workflows are looked for in `registry`, by default in this runtime's.
+        """
         return Execution(
             stores=self.stores,
             clock=self.clock,
             workflow=workflow,
             stored=stored,
             rules=self._rules,
-            registry=self.workflow_registry,
+            registry=registry if registry is not None else self.workflow_registry,
             epoch=self.epoch,
             draft=draft,
             max_inline_bytes=self.max_inline_bytes,
