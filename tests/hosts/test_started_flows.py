@@ -236,3 +236,4 @@ def test_a_listener_of_a_removed_bundle_still_hears(open_gateway: Open, flows_di
         return any(effect["type"] == "answer_user" and "hello" in effect["payload"]["message"] for effect in effects)
 
     wait_for(gateway, said_hello)
+    assert said_hello()

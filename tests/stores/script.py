@@ -133,6 +133,16 @@ def play_until_the_crash(directory: Path, setting: Setting, disk: FaultyDisk) ->
     return Played(done, disk.has_failed)
 
 
+def check_after_crash(directory: Path, setting: Setting, played: Played, *, restarts: bool) -> None:
+    """Check that everything acknowledged is there and nothing by halves, and that the script can be played on."""
+    stores = setting.open(directory)
+    found = picture(stores)
+    candidates = range(played.acknowledged, min(played.acknowledged + 2, len(PICTURES)))
+    whole = [step for step in candidates if PICTURES[step] == found]
+    assert whole, directory.name
+    go_on(stores, directory, setting, whole[0], restarts=restarts)
+
+
 def play_through_errors(directory: Path, setting: Setting, disk: FaultyDisk) -> Played:
     """Play the whole script: what is refused is tried again once the disk is well, if need be after a restart."""
     stores = _opened(directory, setting, disk)

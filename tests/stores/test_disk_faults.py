@@ -10,7 +10,7 @@ from abstractgateway.stores.base import Commit
 from abstractgateway.testing import FaultyDisk
 from abstractgateway.testing.disk import CRASHES, ERRORS
 from tests.stores import script
-from tests.stores.script import PICTURES, Setting
+from tests.stores.script import Setting
 from tests.stores.shapes import a_command, a_run, save, write
 
 LAZY = Setting(journal_bytes=1 << 20, pending_bytes=1 << 20)
@@ -42,12 +42,7 @@ def test_after_a_crash_at_any_operation_everything_acknowledged_is_there_and_not
         directory = scratch / str(number)
         script.prepare(directory, setting)
         played = script.play_until_the_crash(directory, setting, FaultyDisk(number, mode))
-        stores = setting.open(directory)
-        found = script.picture(stores)
-        candidates = range(played.acknowledged, min(played.acknowledged + 2, len(PICTURES)))
-        whole = [step for step in candidates if PICTURES[step] == found]
-        assert whole, f"operation {number}"
-        script.go_on(stores, directory, setting, whole[0], restarts=number % 4 == 0)
+        script.check_after_crash(directory, setting, played, restarts=number % 4 == 0)
         crashes += played.has_failed
 
     assert crashes > 40

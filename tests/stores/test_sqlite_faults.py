@@ -90,12 +90,7 @@ def test_after_a_crash_at_any_operation_everything_acknowledged_is_there_and_not
     for number in places(scratch, setting, mode):
         directory = prepared(scratch, setting, number)
         played = script.play_until_the_crash(directory, setting, SqliteFaults(number, mode))
-        stores = setting.open(directory)
-        found = script.picture(stores)
-        candidates = range(played.acknowledged, min(played.acknowledged + 2, len(PICTURES)))
-        whole = [step for step in candidates if PICTURES[step] == found]
-        assert whole, f"operation {number}"
-        script.go_on(stores, directory, setting, whole[0], restarts=number % 8 == 0)
+        script.check_after_crash(directory, setting, played, restarts=number % 8 == 0)
         crashes += played.has_failed
         shutil.rmtree(directory)
 
