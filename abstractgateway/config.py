@@ -32,6 +32,7 @@ class GatewayConfig:
     Raises `Invalid` for values that cannot work together.
     """
 
+    url: str = "http://127.0.0.1:8080"
     data_dir: str | Path = "./runtime"
     flows_dir: str | Path = "./flows"
     workflow_source: str = "bundle"
@@ -264,6 +265,7 @@ def _legacy(suffix: str) -> tuple[str, ...]:
 
 
 SETTINGS: tuple[Setting, ...] = (
+    Setting("url", _env("URL"), _base_url, "Where the commands `runs …` and `ledger …` find the gateway."),
     Setting(
         "data_dir",
         _env("DATA_DIR", "ABSTRACTFLOW_RUNTIME_DIR"),

@@ -26,7 +26,7 @@ FLOORS = (
     "service",
     "compose",
     "testing",
-    "cli_bundles",
+    "client",
     "cli",
     "__main__",
 )

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bundles.catalogue import Catalogue, open_bundle
-from .bundles.compiled import compile_bundle
-from .bundles.naming import bundle_file_name
-from .bundles.packer import BundleWishes, PackedBundle, pack_bundle, pack_directory
-from .config import GatewayConfig
-from .errors import Invalid
-from .jsonvalue import loads
-from .visualflow.compiler import compile_flow
+from ..bundles.catalogue import Catalogue, open_bundle
+from ..bundles.compiled import compile_bundle
+from ..bundles.naming import bundle_file_name
+from ..bundles.packer import BundleWishes, PackedBundle, pack_bundle, pack_directory
+from ..config import GatewayConfig
+from ..errors import Invalid
+from ..jsonvalue import loads
+from ..visualflow.compiler import compile_flow
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -16,13 +16,15 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from ._version import __version__
-from .cli_bundles import add_bundle_commands
-from .compose import ModelsOfSettings
-from .config import GatewayConfig
-from .errors import GatewayError, Unavailable
-from .security import startup_problems
-from .service import GatewayService
+from .._version import __version__
+from ..compose import ModelsOfSettings
+from ..config import GatewayConfig
+from ..errors import GatewayError, Unavailable
+from ..security import startup_problems
+from ..service import GatewayService
+from .bundles import add_bundle_commands
+from .ledger import add_ledger_commands
+from .runs import add_run_commands
 
 _SERVE = "abstractgateway_http.server:serve"
 
@@ -57,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     runner = commands.add_parser("runner", help="drive the runs of the data directory, without HTTP")
     runner.set_defaults(command=_run_runner)
     add_bundle_commands(commands)
+    add_run_commands(commands)
+    add_ledger_commands(commands)
     return parser
 
 

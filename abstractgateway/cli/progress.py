@@ -1,0 +1,108 @@
+"""A run on the terminal: a line for every step that is done, and one that moves for what is being done."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from ..clock import parse_iso
+from ..errors import Invalid
+from ..jsonvalue import JsonObject
+
+if TYPE_CHECKING:
+    from ..client import Entry
+
+_SIGNS = "|/-\\"
+_FRAME_S = 0.1
+_CLEAR = "\r\033[K"
+
+
+def step_line(entry: Entry) -> str | None:
+    """Return a record as a line; None for the beginning of a step, which its end repeats."""
+    record = entry.record
+    if record["status"] == "started":
+        return None
+    effect = (record.get("effect") or {}).get("type") or ""
+    parts = f"{entry.cursor:>5}  {record['status']:<9}  {record['node_id']:<24}  {effect:<18}"
+    told = _took(record), record.get("error") or ""
+    return "  ".join([parts, *(text for text in told if text)]).rstrip()
+
+
+def _took(record: JsonObject) -> str:
+    try:
+        seconds = (parse_iso(str(record["ended_at"])) - parse_iso(str(record["started_at"]))).total_seconds()
+    except (Invalid, KeyError):
+        return ""
+    return f"{seconds:.1f} s" if seconds >= 0.1 else f"{seconds * 1000:.0f} ms"
+
+
+class Progress:
+    """Prints lines; on a terminal there is one more, which says what is under way and for how long.
+
+    `say` replaces what is under way. Models' partial text is printed as it comes.
+    """
+
+    def __init__(self, output: TextIO | None = None) -> None:
+        self._output = output or sys.stdout
+        self._is_live = self._output.isatty()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._text = ""
+        self._since = time.monotonic()
+        self._is_in_text = False
+        self._drawer = threading.Thread(target=self._draw, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if self._is_live:
+            self._drawer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._is_live:
+            self._drawer.join()
+        with self._lock:
+            self._begin_line()
+
+    def say(self, text: str) -> None:
+        """Say what is under way now; nothing for an empty text."""
+        with self._lock:
+            self._text, self._since = text, time.monotonic()
+
+    def print(self, line: str) -> None:
+        """Print a line for good."""
+        with self._lock:
+            self._begin_line()
+            self._output.write(line + "\n")
+            self._output.flush()
+
+    def stream(self, text: str) -> None:
+        """Print a piece of text that goes on later."""
+        with self._lock:
+            if not self._is_in_text:
+                self._begin_line()
+            self._is_in_text = True
+            self._output.write(text)
+            self._output.flush()
+
+    def _begin_line(self) -> None:
+        if self._is_in_text:
+            self._output.write("\n")
+        elif self._is_live:
+            self._output.write(_CLEAR)
+        self._is_in_text = False
+
+    def _draw(self) -> None:
+        count = 0
+        while not self._ended.wait(_FRAME_S):
+            count += 1
+            with self._lock:
+                if self._text and not self._is_in_text:
+                    spent = time.monotonic() - self._since
+                    self._output.write(f"{_CLEAR}{_SIGNS[count % len(_SIGNS)]} {self._text}  {spent:.1f} s")
+                    self._output.flush()
