@@ -24,6 +24,7 @@ from ..security import startup_problems
 from ..service import GatewayService
 from .bundles import add_bundle_commands
 from .ledger import add_ledger_commands
+from .migrate import add_migrate_command
 from .runs import add_run_commands
 
 _SERVE = "abstractgateway_http.server:serve"
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add_bundle_commands(commands)
     add_run_commands(commands)
     add_ledger_commands(commands)
+    add_migrate_command(commands)
     return parser
 
 

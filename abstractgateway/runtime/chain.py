@@ -8,13 +8,14 @@ their places, so a record is encoded once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 from ..errors import Invalid
-from ..jsonvalue import JsonObject, canonical_text, dumps_canonical
+from ..jsonvalue import JsonObject, canonical_text, dumps_canonical, loads
 from .models import StepRecord, StepStatus
 
 
@@ -100,3 +101,37 @@ def _faults(index: int, record: Mapping[str, Any], previous: str | None) -> Iter
     computed = compute_record_hash(record)
     if computed != stored:
         yield {"index": index, "type": "record_hash_mismatch", "stored": stored, "computed": computed}
+
+
+_LINKS = re.compile(rb'"prev_hash":(?:null|"([0-9a-f]{64})"),("record_hash":"([0-9a-f]{64})",)')
+_UNSIGNED = b'"signature":null,'
+
+
+def first_fault(records: Sequence[bytes], previous: str | None) -> tuple[int | None, str | None]:
+    """Check records as they are stored, after one with the hash `previous`.
+
+    Returns the index of the first that is not what was written, or None, and the hash of the last one.
+    """
+    for index, record in enumerate(records):
+        digest = _whole_hash(record, previous)
+        if digest is None:
+            fields = loads(record, field="record")
+            if any(_faults(index, fields, previous)):
+                return index, fields.get("record_hash")
+            digest = fields.get("record_hash")
+        previous = digest
+    return None, previous
+
+
+def _whole_hash(record: bytes, previous: str | None) -> str | None:
+    """Return the hash of a record in this library's own writing that continues `previous`; None to look closer.
+
+    Values within it may look like links: the one that is the record's own is the one whose hash comes out right.
+    """
+    head, signature, tail = record.rpartition(_UNSIGNED)
+    for found in _LINKS.finditer(head) if signature else ():
+        link, digest = found[1], found[3].decode()
+        hashed = hashlib.sha256(head[: found.start(2)] + head[found.end(2) :] + tail).hexdigest()
+        if hashed == digest and (link.decode() if link else None) == previous:
+            return digest
+    return None

@@ -35,7 +35,8 @@ class RunWrite:
 
     `body` is the JSON of the whole state, or empty where `delta` says what changed since the write before this one.
     `expected` is the revision the run must have (0: it must not exist; `ANY_REVISION`: whatever it is). `records` are
-    appended after the `ledger_len` records that are there; `ledger_hash` is the chain's head after them.
+    appended after the `ledger_len` records that are there; `ledger_hash` is the chain's head after them. `moved_to` is
+    for a run that comes from another store as it is: the revision that it has there.
     """
 
     run_id: str
@@ -46,16 +47,27 @@ class RunWrite:
     ledger_len: int
     ledger_hash: str | None
     delta: bytes = b""
+    moved_to: int | None = None
+
+    @property
+    def revision(self) -> int:
+        """The revision that the run has after this write."""
+        if self.moved_to is not None:
+            return self.moved_to
+        return self.expected + (1 if self.state is not None else 0)
 
     def to_stored(self) -> StoredRun:
         """Return the run as it is stored once this write of its state is durable; the state is a copy."""
         state = RunState.from_dict(loads(self.body, field="run"))
-        return StoredRun(state, self.expected + 1, self.ledger_len + len(self.records), self.ledger_hash)
+        return StoredRun(state, self.revision, self.ledger_len + len(self.records), self.ledger_hash)
 
 
 @dataclass(frozen=True)
 class CommandRecord:
-    """A durable command of the inbox; `seq` is its place there, from 1, given by the store."""
+    """A durable command of the inbox; `seq` is its place there, from 1, given by the store.
+
+    In a commit, one that comes from another store keeps its place where that is beyond all others.
+    """
 
     command_id: str
     run_id: str
@@ -90,6 +102,12 @@ class CommandOutcome:
 
     def to_dict(self) -> JsonObject:
         return {name: getattr(self, name) for name in CommandOutcome.__dataclass_fields__}
+
+    @staticmethod
+    def untold(command: CommandRecord) -> CommandOutcome:
+        """Return the outcome of a command that a program dealt with which keeps no outcomes, as AbstractRuntime's."""
+        reason = "it was dealt with by a program that keeps no outcomes"
+        return CommandOutcome(command.seq, command.command_id, "applied", reason, command.ts)
 
 
 @dataclass(frozen=True)

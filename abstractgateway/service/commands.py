@@ -7,7 +7,7 @@ from ..errors import Invalid, NotFound
 from ..ids import new_hex
 from ..jsonvalue import JsonObject, check_json
 from ..runner.commands import COMMAND_TYPES
-from ..stores.base import CommandAppendResult, CommandRecord, Stores
+from ..stores.base import CommandAppendResult, CommandOutcome, CommandRecord, Stores
 
 Receipt = CommandAppendResult
 
@@ -60,13 +60,17 @@ class CommandService:
         command = self._stores.commands.get(command_id)
         if command is None:
             raise NotFound(f"Command '{command_id}' not found", code="command_not_found")
+        told: JsonObject = {"status": "pending", "reason": None, "applied_at": None}
+        is_dealt_with = command.seq <= self._stores.commands.get_cursor()
         outcome = self._stores.commands.outcome(command_id)
+        if outcome is None and is_dealt_with:
+            outcome = CommandOutcome.untold(command)
+        if outcome is not None:
+            told = {"status": outcome.status, "reason": outcome.reason, "applied_at": outcome.applied_at}
         return {
             "command_id": command.command_id,
             "run_id": command.run_id,
             "type": command.type,
             "seq": command.seq,
-            "status": outcome.status if outcome else "pending",
-            "reason": outcome.reason if outcome else None,
-            "applied_at": outcome.applied_at if outcome else None,
+            **told,
         }

@@ -32,6 +32,8 @@ def _check_write(write: RunWrite) -> None:
         raise Invalid("runs", f"the body of run {write.run_id!r} is not a JSON object")
     if write.delta and write.expected < 1:
         raise Invalid("runs", f"a delta of run {write.run_id!r} changes no revision")
+    if write.moved_to is not None and (write.state is None or write.moved_to <= write.expected):
+        raise Invalid("runs", f"run {write.run_id!r} cannot be moved to revision {write.moved_to}")
     if write.expected < 0 and write.expected != ANY_REVISION:
         raise Invalid("runs", f"run {write.run_id!r} cannot be expected at revision {write.expected}")
     if any(b"\n" in record for record in write.records):
@@ -47,6 +49,7 @@ def complete_command(command: CommandRecord) -> CommandRecord:
         raise Invalid("payload", f"must be an object, not {type(command.payload).__name__}")
     return replace(
         command,
+        seq=0,
         command_id=(command.command_id or "").strip() or new_hex(),
         ts=(command.ts or "").strip() or to_iso(datetime.now(timezone.utc)),
     )

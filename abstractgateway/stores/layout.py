@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
@@ -45,6 +46,14 @@ class Layout:
         self.epoch = directory / "runner_epoch.json"
         self.lock = directory / "journal.lock"
         self.index = directory / "runs.index"
+
+    def files(self) -> list[Path]:
+        """Return every file of the backend that is there, but for its lock."""
+        named = {path.name for path in (self.commands, self.cursor, self.outcomes, self.epoch, self.index)}
+        with os.scandir(self.directory) as entries:
+            names = sorted(entry.name for entry in entries)
+        ours = (name for name in names if name in named or run_of(name) or fnmatch(name, "journal*.log"))
+        return [self.directory / name for name in ours]
 
     def run(self, run_id: str) -> Path:
         return self.directory / f"run_{run_id}.json"

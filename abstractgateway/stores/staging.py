@@ -108,7 +108,7 @@ class Staging:
         known = self._seqs.get(command.command_id) or self._seq_of(command.command_id)
         if known is not None:
             return None, CommandAppendResult(accepted=False, duplicate=True, seq=known)
-        self._last_seq += 1
+        self._last_seq = max(command.seq, self._last_seq + 1)
         self._seqs[command.command_id] = self._last_seq
         receipt = CommandAppendResult(accepted=True, duplicate=False, seq=self._last_seq)
         return replace(command, seq=self._last_seq), receipt
@@ -122,5 +122,4 @@ def wait_key_of(state: RunState) -> str | None:
 
 def after_write(write: RunWrite) -> Head:
     """Return where a run stands once a write is applied."""
-    revision = write.expected + (1 if write.state is not None else 0)
-    return Head(revision, write.ledger_len + len(write.records), write.ledger_hash)
+    return Head(write.revision, write.ledger_len + len(write.records), write.ledger_hash)

@@ -1,0 +1,210 @@
+"""Moving everything from one store to another, of whatever backends, under the same cursors.
+
+What is copied are the stored bytes of records, checkpoints with their revisions, and commands with their places and
+outcomes. The hash chain of each ledger is checked on the way. A copy that was interrupted is gone on with: only what
+the target lacks is copied. Artifacts are not: the backends of one data directory share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ..errors import Conflict, Unavailable
+from ..runtime.chain import first_fault
+from ..runtime.commit import CommandOutcome, CommandRecord
+from ..runtime.delta import encode_state
+from .base import Commit, RunQuery, RunRow, RunWrite, Stores
+from .feed import Decision
+
+CHUNK_RECORDS = 2_000
+"""About how many records one commit copies: enough to share an fsync, few enough to be held in memory."""
+MOST_PASSES = 3
+
+
+@dataclass
+class Progress:
+    """What is done of a migration; `broken` has the runs whose hash chains do not hold, and the first bad cursor."""
+
+    runs: int = 0
+    of_runs: int = 0
+    records: int = 0
+    commands: int = 0
+    is_verifying: bool = False
+    broken: dict[str, int] = field(default_factory=dict)
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def migrate(source: Stores, target: Stores, on_progress: OnProgress = lambda progress: None) -> Progress:
+    """Copy what the target lacks, check that it has what the source has, and return what was done.
+
+    A ledger whose chain is broken is copied as it is, and reported. Raises `Conflict` when the target has what the
+    source does not, or when the source does not stop changing, `Unavailable` when what was copied reads differently.
+    """
+    progress = Progress()
+    for _ in range(MOST_PASSES):
+        rows = _copy_runs(source, target, progress, on_progress)
+        _copy_commands(source, target, progress)
+        if rows == _all_rows(source) and source.commands.get_last_seq() == target.commands.get_last_seq():
+            _verify(source, target, rows, progress, on_progress)
+            return progress
+    raise Conflict(
+        "the store changes while it is copied; stop 'abstractgateway serve' on it, then migrate again",
+        code="source_changes",
+    )
+
+
+def _all_rows(stores: Stores) -> list[RunRow]:
+    """Return the rows of all runs, the latest updated last, so that ties keep their order."""
+    return stores.runs.find(RunQuery(limit=None))[::-1]
+
+
+def _copy_runs(source: Stores, target: Stores, progress: Progress, on_progress: OnProgress) -> list[RunRow]:
+    rows = _all_rows(source)
+    there = {row.run_id: row for row in _all_rows(target)}
+    _check_origin(rows, there)
+    progress.runs, progress.of_runs = 0, len(rows)
+    chunk = _Chunk(target, lambda: on_progress(progress))
+    for row in rows:
+        known = there.get(row.run_id)
+        if known != row:
+            for write in _writes_of(source, target, row.run_id, known, progress):
+                progress.records += len(write.records)
+                chunk.add(write)
+        progress.runs += 1
+    chunk.send()
+    return rows
+
+
+def _check_origin(rows: list[RunRow], there: dict[str, RunRow]) -> None:
+    """Raise `Conflict` for a target that is not an earlier picture of the source."""
+    known = {row.run_id: row for row in rows}
+    for run_id, row in there.items():
+        origin = known.get(run_id)
+        if origin is None or (origin != row and origin.revision <= row.revision):
+            raise Conflict(
+                f"the target has the run {run_id!r} otherwise than the source; --overwrite begins with an empty target",
+                code="target_differs",
+            )
+
+
+class _Chunk:
+    """Writes that go to the target in one commit."""
+
+    def __init__(self, target: Stores, on_sent: Callable[[], None]) -> None:
+        self._target = target
+        self._on_sent = on_sent
+        self._writes: dict[str, RunWrite] = {}
+        self._records = 0
+
+    def add(self, write: RunWrite) -> None:
+        if write.run_id in self._writes:
+            self.send()  # a commit has one write of a run
+        self._writes[write.run_id] = write
+        self._records += 1 + len(write.records)
+        if self._records >= CHUNK_RECORDS:
+            self.send()
+
+    def send(self) -> None:
+        if self._writes:
+            self._target.commit(Commit(runs=tuple(self._writes.values())))
+        self._writes, self._records = {}, 0
+        self._on_sent()
+
+
+def _writes_of(
+    source: Stores, target: Stores, run_id: str, known: RunRow | None, progress: Progress
+) -> Iterator[RunWrite]:
+    """Yield the writes that bring a run up to date; the last one has its state."""
+    stored = source.runs.open(run_id)
+    if stored is None:
+        raise Unavailable(f"run {run_id!r} cannot be read", code="store_damaged")
+    expected, has = known.revision if known else 0, target.ledger.count(run_id)
+    fresh: tuple[bytes, ...] = ()
+    fresh_hash: str | None = None
+    for at, records, head in _checked_pages(source, run_id, stored.ledger_len, progress):
+        if fresh:
+            yield RunWrite(run_id, None, b"", expected, fresh, has, fresh_hash)
+            has += len(fresh)
+        fresh, fresh_hash = tuple(records[max(0, has - at) :]), head
+    body, head = encode_state(stored.state), stored.ledger_hash
+    yield RunWrite(run_id, stored.state, body, expected, fresh, has, head, moved_to=stored.revision)
+
+
+def _checked_pages(
+    source: Stores, run_id: str, length: int, progress: Progress
+) -> Iterator[tuple[int, list[bytes], str | None]]:
+    """Yield the pages of a ledger: the cursor before it, its records, and the hash of the last of them."""
+    at, previous = 0, None
+    while at < length:
+        records = list(source.ledger.read(run_id, at, min(CHUNK_RECORDS, length - at)).records)
+        if not records:
+            raise Unavailable(f"the ledger of run {run_id!r} ends after {at} of {length} records", code="store_damaged")
+        fault, previous = first_fault(records, previous)
+        if fault is not None:
+            progress.broken.setdefault(run_id, at + fault + 1)
+        yield at, records, previous
+        at += len(records)
+
+
+def _copy_commands(source: Stores, target: Stores, progress: Progress) -> None:
+    """Copy commands in order, each with what became of it; what is there already is left."""
+    cursor = source.commands.get_cursor()
+    decisions: list[Decision] = []
+    for command in _commands(source):
+        if target.commands.get(command.command_id) is None:
+            decisions.append(_submit(target, Commit(command=command)))
+            progress.commands += 1
+        outcome = source.commands.outcome(command.command_id)
+        if outcome is None and command.seq == cursor:
+            outcome = CommandOutcome.untold(command)  # moves the cursor, which no other outcome would
+        if outcome is not None and target.commands.outcome(command.command_id) is None:
+            decisions.append(_submit(target, Commit(outcome=outcome)))
+        if len(decisions) >= CHUNK_RECORDS:
+            _wait_for(decisions)
+    _wait_for(decisions)
+
+
+def _submit(target: Stores, commit: Commit) -> Decision:
+    decision = Decision()
+    target.submit(commit, decision)
+    return decision
+
+
+def _wait_for(decisions: list[Decision]) -> None:
+    for decision in decisions:
+        decision.wait()
+    decisions.clear()
+
+
+def _commands(stores: Stores) -> Iterator[CommandRecord]:
+    commands, after = stores.commands.list_after(after=0)
+    while commands:
+        yield from commands
+        commands, after = stores.commands.list_after(after=after)
+
+
+def _verify(source: Stores, target: Stores, rows: list[RunRow], progress: Progress, on_progress: OnProgress) -> None:
+    """Raise `Unavailable` unless both stores read alike."""
+    progress.is_verifying, progress.runs = True, 0
+    for row in rows:
+        if target.runs.open(row.run_id) != source.runs.open(row.run_id) or not _have_same_ledger(source, target, row):
+            raise Unavailable(f"run {row.run_id!r} reads differently in the target", code="store_damaged")
+        progress.runs += 1
+        if progress.runs % 100 == 0:
+            on_progress(progress)
+    for ours, theirs in zip(_commands(source), _commands(target), strict=True):
+        if ours != theirs:
+            raise Unavailable(f"command {ours.command_id!r} reads differently in the target", code="store_damaged")
+    on_progress(progress)
+
+
+def _have_same_ledger(source: Stores, target: Stores, row: RunRow) -> bool:
+    pages = range(0, row.ledger_len, CHUNK_RECORDS)
+    return all(_records(source, row, at) == _records(target, row, at) for at in pages)
+
+
+def _records(stores: Stores, row: RunRow, after: int) -> list[bytes]:
+    return list(stores.ledger.read(row.run_id, after, min(CHUNK_RECORDS, row.ledger_len - after)).records)
