@@ -125,6 +125,11 @@ class Setting:
     def default(self) -> Any:
         return next(item.default for item in fields(GatewayConfig) if item.name == self.field)
 
+    def set_by(self, environ: Mapping[str, str] | None = None) -> str | None:
+        """Return the name of the variable that gives this setting its value; None where it has its default."""
+        source = os.environ if environ is None else environ
+        return next((name for name in self.names if source.get(name, "").strip()), None)
+
     def read(self, environ: Mapping[str, str]) -> Any:
         """Return the value the environment gives this setting, else its default."""
         if self.field == "auth_tokens":

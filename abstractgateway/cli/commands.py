@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import pkgutil
 import queue
 import signal
@@ -23,6 +24,9 @@ from ..errors import GatewayError, Unavailable
 from ..security import startup_problems
 from ..service import GatewayService
 from .bundles import add_bundle_commands
+from .completion import add_completion_command
+from .config import add_config_commands
+from .doctor import add_doctor_command
 from .ledger import add_ledger_commands
 from .migrate import add_migrate_command
 from .runs import add_run_commands
@@ -42,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+    except BrokenPipeError:  # whoever reads what is printed, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -63,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     add_run_commands(commands)
     add_ledger_commands(commands)
     add_migrate_command(commands)
+    add_config_commands(commands)
+    add_doctor_command(commands)
+    add_completion_command(commands, parser)
     return parser
 
 
