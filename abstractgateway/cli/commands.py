@@ -23,6 +23,7 @@ from ..config import GatewayConfig
 from ..errors import GatewayError, Unavailable
 from ..security import startup_problems
 from ..service import GatewayService
+from .backup import add_backup_commands
 from .bundles import add_bundle_commands
 from .completion import add_completion_command
 from .config import add_config_commands
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_commands(commands)
     add_ledger_commands(commands)
     add_migrate_command(commands)
+    add_backup_commands(commands)
     add_config_commands(commands)
     add_doctor_command(commands)
     add_completion_command(commands, parser)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +16,13 @@ from ..jsonvalue import JsonObject
 from ..runner import RunnerLock
 from ..stores.layout import Layout
 from ..stores.migrate import Progress, migrate
-from .remote import is_watched, show
+from .progress import show_migration
+from .remote import show
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 BACKENDS = ("file", "sqlite")
-_SHOWN_EVERY_S = 0.2
 
 
 def add_migrate_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -112,7 +110,7 @@ def _copied(config: GatewayConfig, arguments: argparse.Namespace, marker: Path) 
             stack.enter_context(_Opened(replace(config, store_backend=backend)))
             for backend in (arguments.source, arguments.target)
         )
-        done = migrate(source.stores, target.stores, _watcher(arguments))
+        done = migrate(source.stores, target.stores, show_migration(is_quiet=arguments.json))
         for problem in source.stores.problems:
             print(f"warning: {problem}", file=sys.stderr)
     marker.unlink()
@@ -130,30 +128,6 @@ class _Opened:
 
     def __exit__(self, *error: object) -> None:
         self.stores.close()
-
-
-def _watcher(arguments: argparse.Namespace) -> Callable[[Progress], None]:
-    if arguments.json or not is_watched():
-        return lambda progress: None
-    shown_at = 0.0
-
-    def draw(progress: Progress) -> None:
-        nonlocal shown_at
-        now = time.monotonic()
-        is_done = progress.runs == progress.of_runs
-        if now - shown_at < _SHOWN_EVERY_S and not is_done:
-            return
-        shown_at = now
-        print(_bar(progress), end="\n" if is_done else "", flush=True)
-
-    return draw
-
-
-def _bar(progress: Progress, width: int = 30) -> str:
-    part = progress.runs / progress.of_runs if progress.of_runs else 1.0
-    bar = "#" * round(part * width)
-    doing = "comparing" if progress.is_verifying else "copying  "
-    return f"\r\033[K{doing} [{bar:<{width}}] {progress.runs}/{progress.of_runs} runs, {progress.records} records"
 
 
 def _as_json(done: Progress) -> JsonObject:

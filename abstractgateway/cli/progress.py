@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 from ..clock import parse_iso
 from ..errors import Invalid
 from ..jsonvalue import JsonObject
+from ..stores.migrate import OnProgress
+from ..stores.migrate import Progress as Migration
 
 if TYPE_CHECKING:
     from ..client import Entry
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _SIGNS = "|/-\\"
 _FRAME_S = 0.1
 _CLEAR = "\r\033[K"
+_SHOWN_EVERY_S = 0.2
 
 
 def step_line(entry: Entry) -> str | None:
@@ -106,3 +109,28 @@ class Progress:
                     spent = time.monotonic() - self._since
                     self._output.write(f"{_CLEAR}{_SIGNS[count % len(_SIGNS)]} {self._text}  {spent:.1f} s")
                     self._output.flush()
+
+
+def show_migration(*, is_quiet: bool) -> OnProgress:
+    """Return what draws how far a migration has come; it draws nothing where nobody looks."""
+    if is_quiet or not sys.stdout.isatty():
+        return lambda progress: None
+    shown_at = 0.0
+
+    def draw(progress: Migration) -> None:
+        nonlocal shown_at
+        now = time.monotonic()
+        is_done = progress.runs == progress.of_runs
+        if now - shown_at < _SHOWN_EVERY_S and not is_done:
+            return
+        shown_at = now
+        print(_bar(progress), end="\n" if is_done else "", flush=True)
+
+    return draw
+
+
+def _bar(progress: Migration, width: int = 30) -> str:
+    part = progress.runs / progress.of_runs if progress.of_runs else 1.0
+    bar = "#" * round(part * width)
+    doing = "checking" if progress.is_verifying else "copying "
+    return f"{_CLEAR}{doing} [{bar:<{width}}] {progress.runs}/{progress.of_runs} runs, {progress.records} records"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +70,6 @@ def one_line(value: Any, most: int = 100) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     flat = " ".join(text.split())
     return flat if len(flat) <= most else flat[: most - 1] + "…"
-
-
-def is_watched() -> bool:
-    """Say whether a person looks at what is printed."""
-    return sys.stdout.isatty()
 
 
 def waits_of(run: JsonObject) -> list[str]:

@@ -138,6 +138,16 @@ class FileStores:
             self._feed.deliver()
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing be committed meanwhile, by any process; what has been is there to be read."""
+        try:
+            with self._exclusive():
+                self._catch_up()
+                yield
+        finally:
+            self._feed.deliver()
+
+    @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """Hold the directory against this process's other threads and against other processes."""
         with self._holding:

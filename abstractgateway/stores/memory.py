@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ..errors import GatewayError, Invalid
@@ -48,6 +49,12 @@ class MemoryStores:
         self.ledger = InMemoryLedgerStore(self)
         self.commands = InMemoryCommandStore(self)
         self.artifacts = InMemoryArtifactStore()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing be committed meanwhile."""
+        with self.lock:
+            yield
 
     def commit(self, commit: Commit) -> CommitReceipt:
         check_commit(commit)

@@ -8,7 +8,9 @@ the target lacks is copied. Artifacts are not: the backends of one data director
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..errors import Conflict, Unavailable
 from ..runtime.chain import first_fault
@@ -37,6 +39,13 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+class HeldStores(Stores, Protocol):
+    """Stores whose commits can be made to wait."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Let nothing be committed meanwhile, by any process."""
+
+
 def migrate(source: Stores, target: Stores, on_progress: OnProgress = lambda progress: None) -> Progress:
     """Copy what the target lacks, check that it has what the source has, and return what was done.
 
@@ -45,8 +54,7 @@ def migrate(source: Stores, target: Stores, on_progress: OnProgress = lambda pro
     """
     progress = Progress()
     for _ in range(MOST_PASSES):
-        rows = _copy_runs(source, target, progress, on_progress)
-        _copy_commands(source, target, progress)
+        rows = _copy(source, target, progress, on_progress)
         if rows == _all_rows(source) and source.commands.get_last_seq() == target.commands.get_last_seq():
             _verify(source, target, rows, progress, on_progress)
             return progress
@@ -54,6 +62,33 @@ def migrate(source: Stores, target: Stores, on_progress: OnProgress = lambda pro
         "the store changes while it is copied; stop 'abstractgateway serve' on it, then migrate again",
         code="source_changes",
     )
+
+
+def picture(source: HeldStores, target: Stores, on_progress: OnProgress = lambda progress: None) -> Progress:
+    """Copy what the target lacks, as it is at one moment, while others go on using the source.
+
+    Most of it is copied before that moment: only for what has changed since then, nothing is committed meanwhile. The
+    target is read back and its chains are checked. Raises what `migrate` raises.
+    """
+    progress = Progress()
+    _copy(source, target, progress, on_progress)
+    with source.held():
+        rows = _copy(source, target, progress, on_progress)
+    if rows != _all_rows(target):
+        raise Unavailable("the runs of the copy read differently", code="store_damaged")
+    progress.is_verifying, progress.runs = True, 0
+    for row in rows:
+        for _ in _checked_pages(target, row.run_id, row.ledger_len, progress):
+            continue
+        progress.runs += 1
+    on_progress(progress)
+    return progress
+
+
+def _copy(source: Stores, target: Stores, progress: Progress, on_progress: OnProgress) -> list[RunRow]:
+    rows = _copy_runs(source, target, progress, on_progress)
+    _copy_commands(source, target, progress)
+    return rows
 
 
 def _all_rows(stores: Stores) -> list[RunRow]:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,12 @@ class SqliteStores:
         with contextlib.suppress(sqlite3.Error, GatewayError), self.database.transaction() as connection:
             write_whole(connection)
         self.database.close()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing be committed meanwhile, by any process."""
+        with self.database.exclusive():
+            yield
 
     def look(self) -> None:
         """Tell the listeners what other processes have committed, without waiting for this one to commit something."""
