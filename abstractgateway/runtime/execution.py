@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from ..clock import Clock, to_iso
+from ..clock import Clock, parse_iso, to_iso
 from ..errors import GatewayError, Invalid, Unavailable
 from ..jsonvalue import JsonObject, dumps, loads
-from . import journal, lifecycle, records, replay
+from . import budgets, journal, lifecycle, records, replay
 from .commit import Commit, KernelStores, StoredRun
 from .context import StepContext
 from .draft import Draft, OpenRun
@@ -44,7 +44,7 @@ from .paths import namespace, store_at
 from .policy import DefaultEffectPolicy, EffectPolicy, InDoubt, InDoubtRules, Reconciler, time_limit
 from .registry import WorkflowRegistry
 from .traces import note_step
-from .turns import keep_turn
+from .turns import forget_pending_media, keep_turn
 
 SLICE_S = 0.05
 """How long steps may accumulate before they are committed, so that readers see the progress of slow nodes."""
@@ -111,6 +111,8 @@ class Execution:
         self._draft = draft or Draft(stores, clock, epoch=epoch, max_inline_bytes=max_inline_bytes)
         self._run = self._draft.adopt(OpenRun(stored, self._draft.offloading))
         check_whole(self._run.state)
+        self._is_timed = budgets.is_timed(self.state.vars)
+        self._counted_until = clock.now()
 
     @property
     def state(self) -> RunState:
@@ -137,6 +139,8 @@ class Execution:
         if max_steps > 0 and self.pending is None and lifecycle.is_due(self.state, self._draft):
             self._draft.begin_instant()
             lifecycle.fire_timer(self._draft, self._run)
+        if self._is_timed and max_steps > 0 and self.pending is None:
+            self._check_time()
         until = self._clock.monotonic() + SLICE_S
         taken = 0
         while taken < max_steps and self.pending is None and self.state.status is RunStatus.RUNNING:
@@ -184,6 +188,8 @@ class Execution:
             return
         if pending.is_in_doubt:
             self._note_reconciled(pending, outcome)
+        elif self._is_timed:
+            self._count_time(since=pending.record.started_at)
         if not is_known:
             journal.decide(self.state.vars, _THEN[self._rules.in_doubt.rule_of(pending.effect)])
             return
@@ -219,6 +225,8 @@ class Execution:
         except Exception as error:  # a node's code may raise anything; it fails its run, never the process
             self._fail_node(error)
             return
+        if self._is_timed:
+            self._count_time()
         try:
             self._follow(plan)
         except (Unavailable, OSError):  # the store's trouble is not the run's: it is tried again from what is stored
@@ -266,18 +274,56 @@ class Execution:
         return True
 
     def _attempt(self, node_id: str, effect: Effect, key: str, next_node: str | None, *, attempt: int) -> None:
-        """Record the intent, and perform the effect if it is the kernel's own; others wait for the commit."""
+        """Record the intent, and perform the effect if it is the kernel's own; others wait for the commit.
+
+        One that the run's budget does not allow is not begun: a person is asked first.
+        """
+        perform = self._rules.internal.get(effect.type)
+        breach = budgets.breach(self.state.vars, effect) if perform is None else None
+        if breach is not None:
+            self._hold(breach, node_id, effect, key, next_node, attempt)
+            return
         now = self._draft.now_iso()
         self._run.touch(now)
         record = records.started(self._run, node_id, effect, now=now, attempt=attempt, key=key)
         cursor = self._run.next_cursor
         self._run.append(record, effect=effect.text)
         pending = PendingEffect(effect, record, cursor, next_node, self._clock.monotonic())
-        perform = self._rules.internal.get(effect.type)
         if perform is None:
             self._await(pending)
         else:
             self._finish(pending, self._perform_here(perform, pending))
+
+    def _check_time(self) -> None:
+        """Ask whether a run whose time is up may go on, before it takes another step."""
+        breach = budgets.breach(self.state.vars) if self.state.status is RunStatus.RUNNING else None
+        if breach is not None:
+            self._draft.begin_instant()
+            self._hold(breach, self.state.current_node)
+
+    def _count_time(self, *, since: str | None = None) -> None:
+        """Count the time that has passed since it was last counted, or since an effect of an earlier owner began."""
+        now = self._clock.now()
+        begun = self._counted_until if since is None else min(self._counted_until, parse_iso(since))
+        budgets.spend(self.state.vars, {"wall_s": max(0.0, (now - begun).total_seconds())})
+        self._counted_until = now
+
+    def _hold(
+        self,
+        breach: budgets.Breach,
+        node_id: str,
+        effect: Effect | None = None,
+        key: str | None = None,
+        next_node: str | None = None,
+        attempt: int = 1,
+    ) -> None:
+        """Stand still before an effect, or before the next step, until a person has raised the limit in the way."""
+        cursor, now = self._run.next_cursor, self._draft.now_iso()
+        wait = budgets.question(self.state, breach, node_id, cursor)
+        self._run.append(records.held(self._run, node_id, wait, now=now, effect=effect, attempt=attempt, key=key))
+        if effect is not None:
+            journal.remember(self.state.vars, InFlight(cursor, next_node, "held"))
+        lifecycle.ask(self._draft, self._run, wait)
 
     def _await(self, pending: PendingEffect) -> None:
         limit = time_limit(self._rules.policy, pending.effect)
@@ -301,8 +347,11 @@ class Execution:
             return EffectOutcome.failed(str(error))
 
     def _take_up(self, found: InFlight) -> None:
-        """Go on with an effect that has an intent and no outcome: after a failed attempt, or after a crash."""
+        """Go on with an effect that has no outcome: after a failed attempt, a crash, or an answer about the budget."""
         self._draft.begin_instant()
+        if found.call is not None:
+            self._begin_approved(found, found.call)
+            return
         record = self._record_at(found.cursor)
         if record is None or record.effect is None:
             journal.forget(self.state.vars)
@@ -315,14 +364,19 @@ class Execution:
             return
         then = found.then or _THEN[self._rules.in_doubt.rule_of(effect)]
         journal.forget(self.state.vars)
-        if then == "again":
-            key, attempt = str(record.idempotency_key), record.attempt + 1
+        if then in ("again", "held"):
+            key, attempt = str(record.idempotency_key), record.attempt + (then == "again")
             self._attempt(record.node_id, effect, key, found.next_node, attempt=attempt)
         elif then == "ask":
             self._ask(record, found)
         else:
             self._run.append(records.closed(record, EffectOutcome.failed(INTERRUPTED), now=self._draft.now_iso()))
             lifecycle.fail(self._draft, self._run, _failure(record, INTERRUPTED))
+
+    def _begin_approved(self, found: InFlight, call: JsonObject) -> None:
+        """Perform an effect that somebody has agreed to, under the key of the effect that asked."""
+        journal.forget(self.state.vars)
+        self._attempt(str(call["node_id"]), _stored_effect(call), str(call["key"]), found.next_node, attempt=1)
 
     def _record_at(self, cursor: int) -> StepRecord | None:
         data = self._run.own_record(cursor) or self._draft.stores.ledger.read_record(self.state.run_id, cursor)
@@ -339,6 +393,7 @@ class Execution:
         record = records.closed(pending.record, outcome, now=self._draft.now_iso())
         size = self._run.append(record, effect=pending.effect.text)
         note_step(self.state.vars, record, size, 1000 * (self._clock.monotonic() - pending.started))
+        budgets.count(self.state.vars, pending.effect, outcome)
         if outcome.status is StepStatus.FAILED:
             self._retry_or_fail(pending, outcome.error)
         elif outcome.status is StepStatus.WAITING and outcome.wait is not None:
@@ -363,6 +418,7 @@ class Execution:
         if effect.type is EffectType.LLM_CALL:
             note_usage(vars, result)
             keep_turn(vars, effect, pending.record.node_id, result)
+            forget_pending_media(vars)
         if effect.result_key and result is not None:
             store_at(vars, effect.result_key, result)
         next_node = _node_after(pending)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..jsonvalue import JsonObject, ascii_text
 from .models import Effect, EffectType
+from .tool_waits import DECIDED
 
 _MODEL_GIVEN = ("call_id", "id", "runtime_call_id", "model_call_id", "idempotency_key")
 
@@ -33,11 +34,14 @@ def _digest(text: str) -> str:
 
 
 def with_call_ids(effect: Effect, key: str) -> Effect:
-    """Return a tool effect whose calls carry ids: `runtime_call_id` from the key, and `call_id` where it is missing."""
+    """Return a tool effect whose calls carry ids: `runtime_call_id` from the key, and `call_id` where it is missing.
+
+    What only the kernel may say, that somebody has agreed to the calls, is taken off.
+    """
     if effect.type is not EffectType.TOOL_CALLS or not isinstance(effect.payload.get("tool_calls"), list):
         return effect
     calls = [_with_ids(call, f"rtcall_{key}_{number}") for number, call in enumerate(effect.payload["tool_calls"], 1)]
-    payload = {**effect.payload, "tool_calls": calls}
+    payload = {name: value for name, value in effect.payload.items() if name != DECIDED} | {"tool_calls": calls}
     if isinstance(payload.get("allowed_tools"), list):
         payload["allowed_tools"] = _allowed(payload["allowed_tools"])
     return Effect(effect.type, payload, effect.result_key)

@@ -2,7 +2,8 @@
 
 The place is `vars._runtime.in_flight`: `{cursor, next_node, effect, since[, timeout_s]}` while the effect is being
 performed (and after a crash in the middle of it), with `then` once it is known what comes next: `again`, `ask`,
-`give_up`, or `asked` while a person decides.
+`give_up`, or `asked` while a person decides; or `approved`, with the effect in `call`, once somebody has agreed to it.
+`held` is an effect that was not begun, because its run asked for more budget; its cursor is where the ledger says so.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from .models import EffectOutcome, RunState, StepStatus, WaitReason, WaitState
 from .paths import namespace
 
 SLOT = "in_flight"
-KERNEL_KEYS = (SLOT, "visits", "steps", "history", "node_traces", "control", "offloaded")
+KERNEL_KEYS = (SLOT, "visits", "steps", "history", "node_traces", "control", "offloaded", "budget")
 """What the kernel keeps in `vars._runtime` about one run; it means nothing in another."""
 ENDING_KEYS = (SLOT, "visits", "steps", "history")
 """What of it is dropped when the run ends; one that is put back to its start counts from one and finds its results."""
-_OPTIONAL = ("then", "effect", "since", "timeout_s")
+_OPTIONAL = ("then", "effect", "since", "timeout_s", "call")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class InFlight:
     """The cursor of the effect's latest intent, the node that follows it, and what has been decided about it.
 
     `effect` is its type, `since` the time (ISO 8601) of the intent, and `timeout_s` how many seconds it may take.
+    `call` is the effect that is to be begun: its stored form, with `key` and `node_id`.
     """
 
     cursor: int
@@ -35,6 +37,7 @@ class InFlight:
     effect: str | None = None
     since: str | None = None
     timeout_s: float | None = None
+    call: JsonObject | None = None
 
 
 def count_visit(own: JsonObject, node_id: str) -> int:

@@ -11,12 +11,14 @@ from typing import Any
 from ..clock import parse_iso
 from ..errors import Conflict, Invalid
 from ..jsonvalue import JsonObject, check_json
-from . import journal, mailbox, records
+from . import budgets, journal, mailbox, records, tool_waits
 from .draft import Draft, OpenRun
 from .models import RunState, RunStatus, WaitReason, WaitState
 from .offloading import has_offloaded_vars
 from .paths import namespace, store_at
 from .transitions import next_status
+
+_ASKED = ("wait_key", "prompt", "choices", "details")
 
 
 def is_paused(state: RunState) -> bool:
@@ -63,6 +65,13 @@ def rest(draft: Draft, run: OpenRun, state: WaitState) -> None:
     _tell_of_wait(draft, run)
 
 
+def ask(draft: Draft, run: OpenRun, state: WaitState) -> None:
+    """Rest until a person has answered; the runs above that wait for this one say what is asked."""
+    rest(draft, run, state)
+    asked: JsonObject = {"run_id": run.state.run_id}
+    _tell_above(draft, run.state, asked | {name: getattr(state, name) for name in _ASKED})
+
+
 def complete(draft: Draft, run: OpenRun, output: JsonObject, *, record: bool = True) -> None:
     """End the run with its output; `record` is False where the effect's own record already tells it."""
     next_status(run.state.status, "complete")
@@ -88,6 +97,14 @@ def cancel(draft: Draft, run: OpenRun, reason: str | None = None) -> bool:
     run.state.error = reason or "Cancelled"
     _end(draft, run)
     return True
+
+
+def tree_of(draft: Draft, run_id: str) -> list[str]:
+    """Return a run and everything below it, breadth first."""
+    found = [run_id]
+    for parent in found:
+        found += draft.stores.runs.children_of(parent)
+    return found
 
 
 def pause(draft: Draft, run: OpenRun, reason: str | None = None) -> bool:
@@ -135,12 +152,44 @@ def unpause(draft: Draft, run: OpenRun) -> bool:
 def resume(draft: Draft, run: OpenRun, wait_key: str | None, payload: JsonObject) -> None:
     """Answer the run's wait. Raises `Conflict` when it is paused, does not wait, or waits on another key.
 
-    Raises `Invalid` when the wait offers choices only and the answer is none of them.
+    Raises `Invalid` when the wait offers choices only and the answer is none of them, and when it is about tool calls
+    and the answer is not.
     """
     waiting = _answerable(run.state, wait_key)
     check_json(payload, field="payload")
+    if budgets.is_question(waiting):
+        _decide_on_budget(draft, run, waiting, payload)
+        return
     _check_choice(waiting, payload)
+    tool_waits.check_answer(waiting, payload)
     answer_wait(draft, run, waiting, payload)
+
+
+def _decide_on_budget(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObject) -> None:
+    """Raise a limit for the run and those whose budget it shares, or cancel all of them and what is below."""
+    limit = budgets.limit_in(waiting, payload)
+    sharing = _sharing(draft, run)
+    if limit is None:
+        run.append(records.resumed(run, waiting, payload, now=draft.now_iso()))
+        for run_id in tree_of(draft, sharing[-1].state.run_id):
+            cancel(draft, draft.open(run_id), budgets.stop_reason(waiting))
+        return
+    for each in sharing:
+        budgets.raise_limit(each.state.vars, (waiting.details or {})["budget"], limit)
+        each.is_changed = True
+    _tell_above(draft, run.state, None)
+    answer_wait(draft, run, waiting, payload)
+
+
+def _sharing(draft: Draft, run: OpenRun) -> list[OpenRun]:
+    """Return a run and those above it that share its budget, the one that it was given to last."""
+    found = [run]
+    while budgets.is_shared(found[-1].state.vars):
+        parent = draft.find(found[-1].state.parent_run_id or "")
+        if parent is None or parent.state.status.is_terminal or parent in found:
+            break
+        found.append(parent)
+    return found
 
 
 def answer_wait(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObject) -> None:
@@ -149,6 +198,10 @@ def answer_wait(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObj
     if journal.is_question(waiting):
         answer = payload.get("response", payload.get("text"))
         journal.decide(state.vars, "again" if answer == "retry" else "give_up")
+    if tool_waits.is_decision(waiting, payload):
+        _take_decision(draft, run, waiting, payload)
+        return
+    budgets.count_answered(state.vars, waiting)
     stored = as_tool_result(waiting, payload)
     if waiting.result_key:
         store_at(state.vars, waiting.result_key, stored)
@@ -162,6 +215,17 @@ def answer_wait(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObj
         return
     _enter(draft, run, "resume")
     state.current_node = waiting.resume_to_node
+    _tell_of_wait(draft, run)
+
+
+def _take_decision(draft: Draft, run: OpenRun, waiting: WaitState, payload: JsonObject) -> None:
+    """Let a run execute the tool calls that somebody agreed to; its node is where it waits, and not over yet."""
+    state = run.state
+    call = {**tool_waits.effect_of(waiting, payload), "node_id": state.current_node}
+    run.append(records.resumed(run, waiting, payload, now=draft.now_iso()))
+    journal.remember(state.vars, journal.InFlight(run.ledger_len, waiting.resume_to_node, then="approved", call=call))
+    state.waiting = None
+    _enter(draft, run, "resume")
     _tell_of_wait(draft, run)
 
 
@@ -230,6 +294,8 @@ def is_pause_wait(waiting: WaitState | None) -> bool:
 def as_tool_result(waiting: WaitState, payload: JsonObject) -> JsonObject:
     """Return the payload as a tool's result where the wait asks for that form."""
     details = waiting.details or {}
+    if tool_waits.is_tool_wait(waiting):
+        return tool_waits.answered_results(waiting, payload)
     if not details.get("wrap_as_tool_result") or ("mode" in payload and "results" in payload):
         return payload
     return tool_result_of_child(
@@ -261,14 +327,37 @@ def _enter(draft: Draft, run: OpenRun, verb: str) -> None:
 def _end(draft: Draft, run: OpenRun) -> None:
     """Close the books of a run that ended, and tell the parent that waits for it, in the same commit."""
     state = run.state
+    if budgets.is_question(state.waiting):
+        _tell_above(draft, state, None)
     state.waiting = None
     _control(state).pop("paused", None)
     for name in journal.ENDING_KEYS:
         namespace(state.vars, "_runtime").pop(name, None)
     run.append(records.status_event(run, state.status, now=draft.now_iso()))
     parent = draft.peek(state.parent_run_id) if state.parent_run_id else None
-    if parent is not None and awaited_child(parent) == state.run_id and not is_paused(parent):
+    if parent is None or parent.status.is_terminal:
+        return
+    used = budgets.owed(state.vars)
+    if used:
+        opened = draft.open(parent.run_id)
+        budgets.spend(opened.state.vars, used)
+        opened.is_changed = True
+    if awaited_child(parent) == state.run_id and not is_paused(parent):
         _tell_parent(draft, state, draft.open(parent.run_id))
+
+
+def _tell_above(draft: Draft, child: RunState, asked: JsonObject | None) -> None:
+    """Keep in the waits of all runs above that wait for this one what a person is asked here; None when it is over."""
+    parent = draft.peek(child.parent_run_id) if child.parent_run_id else None
+    while parent is not None and awaited_child(parent) == child.run_id:
+        opened = draft.open(parent.run_id)
+        waiting = opened.state.waiting
+        assert waiting is not None
+        waiting.details = {name: value for name, value in (waiting.details or {}).items() if name != "asks"}
+        waiting.details |= {"asks": asked} if asked is not None else {}
+        opened.is_changed = True
+        child = opened.state
+        parent = draft.peek(child.parent_run_id) if child.parent_run_id else None
 
 
 def _tell_of_wait(draft: Draft, run: OpenRun) -> None:

@@ -41,6 +41,8 @@ class RuntimeConfig:
     provider: str | None = None
     model: str | None = None
     model_capabilities: Mapping[str, Any] = field(default_factory=dict)
+    budget: Mapping[str, float] = field(default_factory=dict)
+    """The most that a run may use, by the names of `budgets.NAMES`."""
 
     def with_capabilities(self, capabilities: Mapping[str, Any]) -> RuntimeConfig:
         """Return a copy for a model with other capabilities."""

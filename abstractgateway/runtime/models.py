@@ -70,6 +70,7 @@ class EffectType(str, Enum):
     RUN_CODE = "run_code"
     READ_FILE = "read_file"
     WRITE_FILE = "write_file"
+    SKIP_FIRINGS = "skip_firings"
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,22 @@ def closed(record: StepRecord, outcome: EffectOutcome, *, now: str) -> StepRecor
     return StepRecord(**fields)
 
 
+def held(
+    run: OpenRun,
+    node_id: str,
+    wait: WaitState,
+    *,
+    now: str,
+    effect: Effect | None = None,
+    attempt: int = 1,
+    key: str | None = None,
+) -> StepRecord:
+    """Return the record that a person is asked before a node's effect, or its next step, is begun."""
+    record = _moment(run, effect.to_dict() if effect is not None else None, {"wait": wait.to_dict()}, now=now)
+    record.node_id, record.status, record.attempt, record.idempotency_key = node_id, StepStatus.WAITING, attempt, key
+    return record
+
+
 def resumed(run: OpenRun, wait: WaitState, payload: JsonObject, *, now: str) -> StepRecord:
     """Return the record that a wait was answered."""
     answer = {
@@ -99,6 +115,12 @@ def discarded(run: OpenRun, record: StepRecord, outcome: EffectOutcome, *, now: 
     late = closed(record, outcome, now=now)
     late.result = {"discarded": True, "run_status": run.state.status.value, "result": late.result}
     return late
+
+
+def firings_skipped(run: OpenRun, skipped: JsonObject, *, now: str) -> StepRecord:
+    """Return the record that a command made a schedule skip times; the same as its own steps make."""
+    effect = {"type": "skip_firings", "payload": {"skipped": [skipped]}, "result_key": None}
+    return _moment(run, effect, {"skipped": skipped["count"]}, now=now)
 
 
 def is_discarded(record: StepRecord) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..clock import Clock, SystemClock
 from ..errors import Conflict, Invalid, NotFound, StaleWrite
 from ..jsonvalue import JsonObject, dumps, loads
-from . import lifecycle, records
+from . import budgets, lifecycle, records
 from .commit import Commit, KernelStores, StoredRun
 from .draft import Draft, OpenRun
 from .driving import driven_of
@@ -23,11 +23,12 @@ from .models import EffectOutcome, EffectType, RunState, RunStatus, StepStatus, 
 from .offloading import check_whole
 from .policy import EffectPolicy, InDoubt, InDoubtRules, NoRetryPolicy, Reconciler
 from .registry import WorkflowRegistry, kernel_workflow
+from .signals import NO_SIGNALS, Signals
 from .traces import trace_of, traces_of
 
 Result = TypeVar("Result")
 
-Performer = Callable[[RunState, PendingEffect], object]
+Performer = Callable[[RunState, PendingEffect, Signals], object]
 
 MAX_ATTEMPTS = 50
 """How often a transition is repeated on a run that others keep changing before the caller is told."""
@@ -40,7 +41,9 @@ class Runtime:
     `ledger_store` may be given instead, as for AbstractRuntime. `effect_handlers` perform the effects that reach
     outside (`llm_call`, `tool_calls`, …), each called `(run, effect, default_next_node)` or, where they take two
     parameters, `(run, effect)`; one that has a parameter `timeout_s` is told how many seconds it may take, or None,
-    and one that has `idempotency_key` the name of this performance, the same for every attempt.
+    and one that has `idempotency_key` the name of this performance, the same for every attempt. In a gateway, one that
+    has `stop` is given a `Stop`, and one that has `on_delta` a function for pieces of its result; elsewhere they are
+    None.
     One given for an effect of the kernel's own takes its place. `effect_policy` says how long effects may take and how
     often failed ones are tried again, `in_doubt` what becomes of an effect that a crash interrupted: `retry` (model
     calls), `ask` (everything else) or `fail`; `in_doubt_tools` says it for calls of single tools, by name, and
@@ -122,13 +125,18 @@ class Runtime:
         actor_id: str | None = None,
         session_id: str | None = None,
         parent_run_id: str | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> RunState:
-        """Return a run that stands before its first step, in memory only; its vars are a copy."""
+        """Return a run that stands before its first step, in memory only; its vars are a copy.
+
+        `limits` is its budget, `{tokens, model_calls, tool_calls, wall_s}`, as far as the configuration allows it.
+        """
         if vars is not None and not isinstance(vars, dict):
             raise Invalid("vars", f"must be an object, not {type(vars).__name__}")
         copied: JsonObject = loads(dumps(vars or {}, field="vars"), field="vars")
         if isinstance(copied.get("_runtime"), dict):
             copied["_runtime"] = without_kernel_keys(copied["_runtime"])
+        budgets.begin(copied, ceiling=self.config.budget, wished=limits)
         self.config.seed(copied)
         state = RunState.new(
             workflow_id=workflow.workflow_id,
@@ -229,7 +237,7 @@ class Runtime:
         execution.settle_commit()
         return True
 
-    def perform(self, state: RunState, pending: PendingEffect) -> EffectOutcome:
+    def perform(self, state: RunState, pending: PendingEffect, signals: Signals = NO_SIGNALS) -> EffectOutcome:
         """Perform an effect on the outside world, in this thread; whatever it raises is its failure.
 
         Of an effect in doubt, find out what became of it; the outcome has the status `started` when nobody can tell.
@@ -241,7 +249,7 @@ class Runtime:
         if handler is None:
             return EffectOutcome.failed(f"No effect handler registered for {effect.type.value}")
         try:
-            outcome: object = handler(state, pending)
+            outcome: object = handler(state, pending, signals)
         except (Exception, SystemExit) as error:  # a handler may raise anything; it fails the effect, not the process
             return EffectOutcome.failed(f"{type(error).__name__}: {error}")
         if not isinstance(outcome, EffectOutcome):
@@ -410,9 +418,11 @@ def _fail(draft: Draft, run: OpenRun, error: str) -> None:
         lifecycle.fail(draft, run, error)
 
 
-_TOLD: Mapping[str, Callable[[PendingEffect], object]] = {
-    "timeout_s": lambda pending: pending.timeout_s,
-    "idempotency_key": lambda pending: pending.record.idempotency_key,
+_TOLD: Mapping[str, Callable[[PendingEffect, Signals], object]] = {
+    "timeout_s": lambda pending, signals: pending.timeout_s,
+    "idempotency_key": lambda pending, signals: pending.record.idempotency_key,
+    "stop": lambda pending, signals: signals.stop,
+    "on_delta": lambda pending, signals: signals.on_delta,
 }
 """What a handler is told that has a parameter of this name."""
 
@@ -425,13 +435,13 @@ def _performer(handler: ExternalEffect) -> Performer:
     try:
         signature = inspect.signature(handler)
     except ValueError:
-        return lambda run, pending: handler(run, pending.effect, pending.next_node)  # a builtin tells no signature
+        return lambda run, pending, _: handler(run, pending.effect, pending.next_node)  # a builtin tells no signature
     told = {name: tell for name, tell in _TOLD.items() if name in signature.parameters}
     takes_node = _takes(signature, 3, told)
 
-    def perform(run: RunState, pending: PendingEffect) -> EffectOutcome:
+    def perform(run: RunState, pending: PendingEffect, signals: Signals) -> EffectOutcome:
         arguments = (run, pending.effect, pending.next_node) if takes_node else (run, pending.effect)
-        return handler(*arguments, **{name: tell(pending) for name, tell in told.items()})
+        return handler(*arguments, **{name: tell(pending, signals) for name, tell in told.items()})
 
     return perform
 

@@ -1,4 +1,4 @@
-"""Keeping a model call in the conversation: what was asked and what was answered, as two more messages."""
+"""What a completed model call leaves in a run: two more messages in the conversation, and no pending attachments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 from ..jsonvalue import JsonObject, dumps
 from .models import Effect
+
+PENDING_MEDIA = "pending_media"
+"""Where in `vars._runtime` the attachments are that the next model call takes along."""
 
 
 def keep_turn(vars: JsonObject, effect: Effect, node_id: str, result: Any) -> None:
@@ -26,6 +29,13 @@ def keep_turn(vars: JsonObject, effect: Effect, node_id: str, result: Any) -> No
     known = context if isinstance(context, dict) else {}
     before = known.get("messages")
     vars["context"] = {**known, "messages": [*(before if isinstance(before, list) else []), *added]}
+
+
+def forget_pending_media(vars: JsonObject) -> None:
+    """Drop the attachments of `_runtime.pending_media`, which a completed model call has taken along."""
+    own = vars.get("_runtime")
+    if isinstance(own, dict) and own.get(PENDING_MEDIA):
+        vars["_runtime"] = {name: value for name, value in own.items() if name != PENDING_MEDIA}
 
 
 def _asked(payload: JsonObject) -> Any:

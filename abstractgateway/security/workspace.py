@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Denied, Invalid
@@ -44,11 +44,16 @@ class Scope:
 
 @dataclass(frozen=True)
 class Place:
-    """A file: a directory that is trusted, the names that lead to the file from there, and its name for the run."""
+    """A file or directory: a directory that is trusted, the names that lead from there, and its name for the run.
+
+    `shown` is relative to the last of the directories that lead to it which the run was given: so many of `parts` as
+    `base` says.
+    """
 
     root: str
     parts: tuple[str, ...]
     shown: str
+    base: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -98,19 +103,36 @@ class WorkspacePolicy:
         return self.may_clients_choose or any(_is_inside(path, root) for root in self.roots)
 
 
-def place(scope: Scope, path: Any) -> Place:
-    """Return where a path lies. Raises `Invalid` for no path, `Denied` for one that the scope does not reach."""
+def place(scope: Scope, path: Any, *, is_directory: bool = False) -> Place:
+    """Return where a path lies; only a directory may be what the run was given as a whole, shown as `.`.
+
+    Raises `Invalid` for no path, `Denied` for one that the scope does not reach.
+    """
     text = _cleaned(path)
     is_absolute = text.startswith("/")
     root = _root_of(text, scope) if is_absolute else scope.root
     full = posixpath.normpath(text if is_absolute else posixpath.join(root, text))
-    if any(_is_inside(full, ignored) for ignored in scope.ignored):
+    if is_ignored(scope, full):
         raise Denied("path is blocked by workspace_ignored_paths", code="path_denied")
-    shown = full[len(root.rstrip("/")) :].strip("/")
-    if not shown:
+    shown = _below(full, root)
+    if not shown and not is_directory:
         raise Invalid("path", "names a directory, not a file")
     trusted = max((bound for bound in scope.bounds if _is_inside(full, bound)), key=len, default=root)
-    return Place(trusted, tuple(full[len(trusted.rstrip("/")) :].strip("/").split("/")), shown)
+    base = len(_names(_below(root, trusted))) if _is_inside(root, trusted) else 0
+    return Place(trusted, _names(_below(full, trusted)), shown or ".", base)
+
+
+def is_ignored(scope: Scope, full: str) -> bool:
+    """Say whether an absolute path is one that the run is not to see."""
+    return any(_is_inside(full, ignored) for ignored in scope.ignored)
+
+
+def _below(path: str, root: str) -> str:
+    return path[len(root.rstrip("/")) :].strip("/")
+
+
+def _names(path: str) -> tuple[str, ...]:
+    return tuple(path.split("/")) if path else ()
 
 
 def _cleaned(path: Any) -> str:

@@ -7,15 +7,16 @@ from typing import Any
 
 from abstractgateway.runtime import Effect, EffectType, RunState, StepPlan, WorkflowSpec
 from abstractgateway.stores import open_file_stores, open_memory_stores, open_sqlite_stores
+from tests.postgres.server import open_test_database
 from tests.runtime.workflows import Json, World
 
-BACKENDS = ("memory", "files", "sqlite")
+BACKENDS = ("memory", "files", "sqlite", "postgres")
 
 
 def opened(backend: str, directory: Path) -> Any:
     if backend == "memory":
         return open_memory_stores()
-    return open_file_stores(directory) if backend == "files" else open_sqlite_stores(directory)
+    return {"files": open_file_stores, "sqlite": open_sqlite_stores, "postgres": open_test_database}[backend](directory)
 
 
 def steps(*effects: tuple[EffectType, Json], workflow_id: str = "remembers") -> WorkflowSpec:

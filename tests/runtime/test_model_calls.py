@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from abstractgateway.runtime.effects.model import call_model, data_in, no_model
+from abstractgateway.runtime.effects.model import call_model, no_model
+from abstractgateway.runtime.effects.model_answer import data_in
 from abstractgateway.runtime.effects.tools import FunctionTools
 from abstractgateway.runtime.models import Effect, EffectOutcome, EffectType, RunState, StepStatus
 from abstractgateway.testing import ScriptedModel

@@ -36,6 +36,7 @@ from abstractgateway.runtime.offloading import (
 )
 from abstractgateway.stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from abstractgateway.stores.base import Commit, Stores
+from tests.postgres.server import open_test_database
 from tests.runtime.workflows import Calls, Crash, Json, World, ask_then_end, effect, end, spec
 
 LIMIT = 1000
@@ -47,6 +48,7 @@ OPEN: dict[str, Callable[[Path], Stores]] = {
     "memory": lambda path: open_memory_stores(),
     "files": open_file_stores,
     "sqlite": open_sqlite_stores,
+    "postgres": open_test_database,
 }
 
 

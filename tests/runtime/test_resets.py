@@ -20,6 +20,7 @@ from abstractgateway.runtime import (
 )
 from abstractgateway.stores import open_file_stores, open_sqlite_stores
 from abstractgateway.stores.base import Stores
+from tests.postgres.server import open_test_database
 from tests.runtime.workflows import Calls, Json, World, ask_then_end, call_then_end, effect, end, loop, spec
 
 LLM = EffectType.LLM_CALL
@@ -60,10 +61,10 @@ def test_a_run_that_is_put_back_to_its_start_finds_its_results_again(world: Worl
     assert [record["result"].get("completed") for record in added] == [True, None]
     steps = state.vars["_runtime"]["node_traces"]["call"]["steps"]
     assert [entry["reused_prior_result"] for entry in steps] == [False, True]
-    assert set(state.vars["_runtime"]) == {"node_traces"}
+    assert set(state.vars["_runtime"]) == {"node_traces", "budget"}
 
 
-@pytest.mark.parametrize("open_stores", [open_file_stores, open_sqlite_stores])
+@pytest.mark.parametrize("open_stores", [open_file_stores, open_sqlite_stores, open_test_database])
 def test_results_are_found_again_after_the_stores_were_opened_anew(
     tmp_path: Path, open_stores: Callable[[Path], Stores]
 ) -> None:
@@ -236,4 +237,4 @@ def test_an_ordinary_run_never_looks_into_its_ledger(world: World, monkeypatch: 
 
     assert read == []
     found: Json = world.state(run_id).vars["_runtime"]
-    assert set(found) == {"node_traces"}
+    assert set(found) == {"node_traces", "budget"}

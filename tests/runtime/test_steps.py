@@ -253,7 +253,7 @@ def test_the_parts_of_a_run_that_belong_to_the_kernel_cannot_be_given_at_its_sta
 
     assert state.status is RunStatus.COMPLETED
     assert state.vars["_runtime"]["model"] == "m"
-    assert set(state.vars["_runtime"]) == {"model", "node_traces"}
+    assert set(state.vars["_runtime"]) == {"model", "node_traces", "budget"}
     assert world.runtime().new_run(call_then_end(), {"_runtime": own}).vars["_runtime"] == {"model": "m"}
 
 

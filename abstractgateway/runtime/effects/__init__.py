@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..models import EffectType
 from .events import emit_event
+from .firings import skip_firings
 from .memory import memory_compact, memory_note, memory_query, memory_rehydrate, memory_tag
 from .request import EffectRequest, ExternalEffect, InternalEffect
 from .subworkflows import start_subworkflow
@@ -17,6 +18,7 @@ INTERNAL_EFFECTS: dict[EffectType, InternalEffect] = {
     EffectType.ANSWER_USER: answer_user,
     EffectType.EMIT_EVENT: emit_event,
     EffectType.START_SUBWORKFLOW: start_subworkflow,
+    EffectType.SKIP_FIRINGS: skip_firings,
     EffectType.VARS_QUERY: vars_query,
     EffectType.MEMORY_NOTE: memory_note,
     EffectType.MEMORY_QUERY: memory_query,

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...jsonvalue import JsonObject, dumps, loads
 from .. import lifecycle
+from ..budgets import begin, hand_down
 from ..context import derive_id
 from ..journal import without_kernel_keys
 from ..models import EffectOutcome, RunState, RunStatus, WaitReason, WaitState, WorkflowSpec
@@ -19,7 +20,8 @@ def start_subworkflow(request: EffectRequest) -> EffectOutcome:
     """Start a child run: payload `workflow_id`, `vars`, `async`, `wait`, `include_traces`, `session_id`.
 
     Without `async` the parent waits for the child and fails when it fails; with `async` and `wait` it waits and gets
-    the failure as a result; with `async` alone it goes on at once.
+    the failure as a result; with `async` alone it goes on at once. The runs that `cancel_runs` lists are cancelled in
+    the same commit, with everything below them; with `limits` the child has a budget of its own.
     """
     workflow_id = str(request.first("workflow_id", default="")).strip()
     if not workflow_id:
@@ -29,11 +31,21 @@ def start_subworkflow(request: EffectRequest) -> EffectOutcome:
     spec = request.registry.get(workflow_id)
     if spec is None:
         return _refused(request, f"workflow {workflow_id!r} not found; register it before it is started")
+    for run_id in request.first("cancel_runs", default=()):
+        _cancel_tree(request, str(run_id))
     child = _new_child(request, spec)
     request.draft.create(child)
     if request.payload.get("async") and not request.payload.get("wait"):
         return EffectOutcome.completed(_async_result(request, child))
     return EffectOutcome.waiting(_wait_for(request, child))
+
+
+def _cancel_tree(request: EffectRequest, run_id: str) -> None:
+    draft = request.draft
+    for member in lifecycle.tree_of(draft, run_id):
+        found = draft.find(member)
+        if found is not None:
+            lifecycle.cancel(draft, found, f"replaced by the next run of {request.state.run_id!r}")
 
 
 def _new_child(request: EffectRequest, spec: WorkflowSpec) -> RunState:
@@ -44,6 +56,8 @@ def _new_child(request: EffectRequest, spec: WorkflowSpec) -> RunState:
         if name in parent.vars and name not in vars:
             vars[name] = copied(parent.vars[name])
     inherit_model(parent, vars)
+    if request.payload.get("limits"):
+        begin(vars, ceiling={}, wished=request.payload["limits"])
     return RunState(
         run_id=derive_id(request.run.new_step_id(), "child"),
         workflow_id=spec.workflow_id,
@@ -59,13 +73,14 @@ def _new_child(request: EffectRequest, spec: WorkflowSpec) -> RunState:
 
 
 def inherit_model(parent: RunState, vars: JsonObject) -> None:
-    """A child's own limits start fresh; its model is the parent's unless it names one."""
+    """A child's own limits start fresh, its budget is the parent's; so is its model unless it names one."""
     parent_own = parent.vars.get("_runtime")
     own = vars["_runtime"] = without_kernel_keys(namespace(vars, "_runtime"))
     for name in ("provider", "model"):
         value: Any = parent_own.get(name) if isinstance(parent_own, dict) else None
         if value and not own.get(name):
             own[name] = value
+    hand_down(parent.vars, vars)
     parent_limits = parent.vars.get("_limits")
     if "_limits" not in vars and isinstance(parent_limits, dict):
         vars["_limits"] = {**parent_limits, "current_iteration": 0, "estimated_tokens_used": 0}

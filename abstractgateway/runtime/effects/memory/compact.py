@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from ....errors import Invalid
 from ....jsonvalue import JsonObject
+from ... import records
 from ...context import derive_id
-from ...draft import OpenRun
-from ...models import EffectOutcome, RunState, RunStatus, WaitReason, WaitState
+from ...draft import Draft, OpenRun
+from ...models import Effect, EffectOutcome, EffectType, RunState, RunStatus, WaitReason, WaitState
+from ...paths import store_at
 from ..request import EffectRequest
 from ..subworkflows import inherit_model
 from .inputs import base_run, text, tool_result, whole
@@ -32,6 +34,8 @@ from .spans import CONVERSATION, add_span, artifacts_of, store_json
 
 COMPACT_WORKFLOW_ID = "wf_memory_compact_llm"
 MODES = ("light", "standard", "heavy")
+OUTSIDE_NODE, OUTSIDE_RESULT = "compact_memory", "_temp.command.compact_memory"
+"""The node and the place of the result of a compaction that no step asked for."""
 _PRESERVE_RECENT = 6
 _CHARS_PER_TOKEN = 3
 """A careful estimate: the transcript must fit the model's input."""
@@ -63,6 +67,42 @@ def memory_compact(request: EffectRequest) -> EffectOutcome:
     older = [message for message in named if not is_system(message)][: len(spoken) - preserve]
     plan = _archive(request, base, older, {"preserve_recent": preserve, "compression_mode": mode})
     return EffectOutcome.waiting(_wait_for(request, _start_child(request, base.state, older, plan)))
+
+
+def begin_compaction(draft: Draft, teller: OpenRun, payload: JsonObject, *, key: str) -> str | None:
+    """Begin to shorten a conversation that no step asks for; return the id of the child of `teller` that does it.
+
+    None when there is nothing to shorten. The payload is that of the effect. That it was begun, and later its result,
+    is told in the ledger of `teller`, under the idempotency key `key`. Raises `Invalid` as the effect does.
+    """
+    effect = Effect(EffectType.MEMORY_COMPACT, payload, OUTSIDE_RESULT)
+    record = records.started(teller, OUTSIDE_NODE, effect, now=draft.now_iso(), attempt=1, key=key)
+    teller.append(record)
+    request = EffectRequest(draft, teller, effect, OUTSIDE_NODE, None, None)
+    outcome = memory_compact(request)
+    child_id = str((outcome.wait.details or {})["sub_run_id"]) if outcome.wait is not None else None
+    if child_id is not None:
+        plan = draft.open(child_id).state.vars["compaction"]
+        plan |= {"told_run_id": teller.state.run_id, "key": key}
+        outcome = EffectOutcome.completed({"sub_run_id": child_id, "async": True})
+    teller.append(records.closed(record, outcome, now=draft.now_iso()))
+    teller.touch(draft.now_iso())
+    return child_id
+
+
+def _tell_outside(request: EffectRequest, target: OpenRun, plan: JsonObject, result: JsonObject) -> None:
+    """Put the result of a compaction that no step asked for where it was begun, unless that run is over."""
+    if not plan.get("told_run_id"):
+        return
+    store_at(target.state.vars, OUTSIDE_RESULT, result)
+    teller = request.draft.open(str(plan["told_run_id"]))
+    if teller.state.status.is_terminal:
+        return
+    effect = Effect(EffectType.MEMORY_COMPACT, {"sub_run_id": request.state.run_id}, OUTSIDE_RESULT)
+    record = records.started(
+        teller, OUTSIDE_NODE, effect, now=request.draft.now_iso(), attempt=1, key=f"{plan['key']}:result"
+    )
+    teller.append(records.closed(record, EffectOutcome.completed(result), now=request.draft.now_iso()))
 
 
 def _with_ids(request: EffectRequest, messages: Sequence[Message]) -> list[Message]:
@@ -191,7 +231,9 @@ def _put_summary(request: EffectRequest) -> EffectOutcome:
         "confidence": request.payload.get("confidence"),
     }
     output = f"Compacted {len(archived)} messages into span_id={plan['artifact_id']}."
-    return EffectOutcome.completed(tool_result(request, output, meta, name="compact_memory"))
+    result = tool_result(request, output, meta, name="compact_memory")
+    _tell_outside(request, target, plan, result)
+    return EffectOutcome.completed(result)
 
 
 def _summary_message(plan: JsonObject, summary_id: str, summary: str) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from ....clock import parse_iso
 from ....errors import Invalid
@@ -12,6 +12,14 @@ from ...draft import OpenRun
 from ..request import EffectRequest
 
 SCOPES = ("run", "session", "global")
+
+
+class Fields(Protocol):
+    """A payload whose fields may have several names."""
+
+    def first(self, *names: str, default: Any = None) -> Any:
+        """Return the first of these fields that is there and not null."""
+
 
 
 def scope_of(request: EffectRequest, *, may_be_all: bool) -> str:
@@ -29,7 +37,7 @@ def base_run(request: EffectRequest) -> OpenRun:
     return request.draft.open(str(target)) if target else request.run
 
 
-def whole(request: EffectRequest, *names: str) -> int | None:
+def whole(request: Fields, *names: str) -> int | None:
     """Return the first of these fields as a whole number; None when none is there."""
     value = request.first(*names)
     if value is None or value == "":
@@ -43,7 +51,7 @@ def whole(request: EffectRequest, *names: str) -> int | None:
     return int(number)
 
 
-def flag(request: EffectRequest, *names: str) -> bool | None:
+def flag(request: Fields, *names: str) -> bool | None:
     """Return the first of these fields as true or false; None when none is there."""
     value = request.first(*names)
     if isinstance(value, str):
@@ -54,7 +62,7 @@ def flag(request: EffectRequest, *names: str) -> bool | None:
     return bool(value) if value is not None else None
 
 
-def text(request: EffectRequest, *names: str) -> str | None:
+def text(request: Fields, *names: str) -> str | None:
     """Return the first of these fields as a text without blanks around it; None for a blank or missing one."""
     value = request.first(*names)
     return (str(value).strip() or None) if value is not None else None
@@ -107,7 +115,7 @@ def tags_of(value: Any) -> dict[str, str]:
     return found
 
 
-def instant(request: EffectRequest, name: str) -> float | None:
+def instant(request: Fields, name: str) -> float | None:
     """Return a time field as seconds since the epoch; None when it is not there. Raises `Invalid` for no time."""
     value = text(request, name)
     return parse_iso(value, field=name).timestamp() if value is not None else None

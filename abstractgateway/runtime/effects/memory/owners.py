@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 
 from ....jsonvalue import JsonObject
 from ...draft import Draft, OpenRun
@@ -31,8 +32,8 @@ def session_memory_id(session_id: str) -> str:
     return f"session_memory_sha_{hashlib.sha256(session_id.encode()).hexdigest()[:32]}"
 
 
-def owner_run_id(draft: Draft, base: RunState, scope: str) -> str:
-    """Return the id of the run that holds the memory of a scope as seen from a run.
+def owner_run_id(peek: Callable[[str], RunState | None], base: RunState, scope: str) -> str:
+    """Return the id of the run that holds the memory of a scope as seen from a run; `peek` looks at others.
 
     The session of a run without a session id is the tree it belongs to.
     """
@@ -40,34 +41,42 @@ def owner_run_id(draft: Draft, base: RunState, scope: str) -> str:
         return GLOBAL_RUN_ID
     if scope == "run":
         return base.run_id
-    return session_memory_id(base.session_id) if base.session_id else _root_of(draft, base)
+    return session_memory_id(base.session_id) if base.session_id else _root_of(peek, base)
 
 
 def open_owner(draft: Draft, base: RunState, scope: str) -> OpenRun:
     """Open the run that holds the memory of a scope, made where it is missing."""
-    owner_id = owner_run_id(draft, base, scope)
-    return draft.find(owner_id) or draft.create(_new_owner(draft, base, scope, owner_id))
+    owner_id = owner_run_id(draft.peek, base, scope)
+    session_id = base.session_id if scope == "session" else None
+    workflow_id = SESSION_MEMORY if scope == "session" else GLOBAL_MEMORY
+    return draft.find(owner_id) or draft.create(_new_owner(draft, owner_id, workflow_id, session_id))
+
+
+def open_session_owner(draft: Draft, session_id: str) -> OpenRun:
+    """Open the run that holds what belongs to a session, made where it is missing."""
+    owner_id = session_memory_id(session_id)
+    return draft.find(owner_id) or draft.create(_new_owner(draft, owner_id, SESSION_MEMORY, session_id))
 
 
 def find_owners(draft: Draft, base: RunState, scope: str) -> list[OpenRun]:
     """Open the runs that hold the memory of a scope, for `all` of every scope; those that do not exist are left out."""
     scopes = SCOPES if scope == "all" else (scope,)
-    ids = dict.fromkeys(owner_run_id(draft, base, wanted) for wanted in scopes)
+    ids = dict.fromkeys(owner_run_id(draft.peek, base, wanted) for wanted in scopes)
     opened = (draft.find(run_id) for run_id in ids)
     return [run for run in opened if run is not None]
 
 
-def _root_of(draft: Draft, base: RunState) -> str:
+def _root_of(peek: Callable[[str], RunState | None], base: RunState) -> str:
     state = base
     for _ in range(_MOST_ANCESTORS):
-        parent = draft.peek(state.parent_run_id) if state.parent_run_id else None
+        parent = peek(state.parent_run_id) if state.parent_run_id else None
         if parent is None:
             break
         state = parent
     return state.run_id
 
 
-def _new_owner(draft: Draft, base: RunState, scope: str, owner_id: str) -> RunState:
+def _new_owner(draft: Draft, owner_id: str, workflow_id: str, session_id: str | None) -> RunState:
     now = draft.now_iso()
     vars: JsonObject = {
         "context": {"task": "", "messages": []},
@@ -78,12 +87,12 @@ def _new_owner(draft: Draft, base: RunState, scope: str, owner_id: str) -> RunSt
     }
     return RunState(
         run_id=owner_id,
-        workflow_id=SESSION_MEMORY if scope == "session" else GLOBAL_MEMORY,
+        workflow_id=workflow_id,
         status=RunStatus.COMPLETED,
         current_node="done",
         vars=vars,
         output={"messages": []},
         created_at=now,
         updated_at=now,
-        session_id=base.session_id if scope == "session" else None,
+        session_id=session_id,
     )

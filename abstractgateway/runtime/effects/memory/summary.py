@@ -10,7 +10,7 @@ from ....jsonvalue import JsonObject
 from ...commit import KernelArtifacts
 from ...context import StepContext
 from ...models import Effect, EffectOutcome, EffectType, RunState, StepPlan, WorkflowSpec
-from ..model import data_in
+from ..model_answer import data_in
 from .compact import COMPACT_WORKFLOW_ID
 from .spans import load_json
 
