@@ -1,18 +1,21 @@
-"""Nodes that assert and look up statements in a knowledge graph, which is the host's."""
+"""Nodes that assert and look up statements in a knowledge graph: the gateway's, or one that the program gives."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ...errors import GatewayError
 from ...jsonvalue import JsonObject
 from ...runtime.models import Effect, EffectOutcome, EffectType, RunState
+from ...runtime.policy import InDoubt
 from ..flow import Node
 from ..node import Ask, Inputs, NodeType, Site
 from ..state import Step
 from ..values import MISSING, as_object
 
-Perform = Callable[[RunState, Effect, str | None], EffectOutcome]
+Perform = Callable[..., EffectOutcome]
 
 
 class KnowledgeGraph(Protocol):
@@ -22,7 +25,11 @@ class KnowledgeGraph(Protocol):
     """
 
     def assert_statements(self, run: RunState, request: JsonObject) -> JsonObject:
-        """Keep statements and return `{assertion_ids, count, ok}`."""
+        """Keep statements and return `{assertion_ids, count, ok}`.
+
+        One with a parameter `idempotency_key` is told the key of this performance of the effect, and must keep nothing
+        twice under it: after a crash it is simply called again. Without it, somebody is asked what to do.
+        """
 
     def query(self, run: RunState, request: JsonObject) -> JsonObject:
         """Return `{items, count, ok, …}`: the statements that a request describes."""
@@ -31,25 +38,49 @@ class KnowledgeGraph(Protocol):
         """Return `{candidates, count, ok}`: what a label may stand for."""
 
 
-def knowledge_effects(graph: KnowledgeGraph | None) -> Mapping[EffectType, Perform]:
-    """Return the handlers of the three effects; without a graph they fail and say so."""
+def knowledge_effects(graph: KnowledgeGraph) -> Mapping[EffectType, Perform]:
+    """Return the handlers of the three effects."""
     return {
-        EffectType.MEMORY_KG_ASSERT: _performed(graph.assert_statements if graph is not None else None),
-        EffectType.MEMORY_KG_QUERY: _performed(graph.query if graph is not None else None),
-        EffectType.MEMORY_KG_RESOLVE: _performed(graph.resolve if graph is not None else None),
+        EffectType.MEMORY_KG_ASSERT: _asserted(graph),
+        EffectType.MEMORY_KG_QUERY: _performed(graph.query),
+        EffectType.MEMORY_KG_RESOLVE: _performed(graph.resolve),
     }
 
 
-def _performed(ask: Callable[[RunState, JsonObject], JsonObject] | None) -> Perform:
-    def perform(run: RunState, effect: Effect, _next_node: str | None) -> EffectOutcome:
-        if ask is None:
-            return EffectOutcome.failed(
-                f"{effect.type.value}: this gateway has no knowledge graph; "
-                "give one to GatewayService.open(knowledge=...)"
-            )
-        return EffectOutcome.completed(ask(run, effect.payload))
+def knowledge_in_doubt(graph: KnowledgeGraph) -> Mapping[EffectType, InDoubt]:
+    """Return what becomes of the effects that a crash interrupted: looking again changes nothing."""
+    rules: dict[EffectType, InDoubt] = {EffectType.MEMORY_KG_QUERY: "retry", EffectType.MEMORY_KG_RESOLVE: "retry"}
+    return rules | ({EffectType.MEMORY_KG_ASSERT: "retry"} if _takes_key(graph) else {})
+
+
+def _takes_key(graph: KnowledgeGraph) -> bool:
+    return "idempotency_key" in inspect.signature(graph.assert_statements).parameters
+
+
+def _asserted(graph: KnowledgeGraph) -> Perform:
+    takes_key = _takes_key(graph)
+
+    def perform(
+        run: RunState, effect: Effect, _next_node: str | None = None, idempotency_key: str = ""
+    ) -> EffectOutcome:
+        key = {"idempotency_key": idempotency_key} if takes_key else {}
+        return _outcome(effect, lambda: graph.assert_statements(run, effect.payload, **key))
 
     return perform
+
+
+def _performed(ask: Callable[[RunState, JsonObject], JsonObject]) -> Perform:
+    def perform(run: RunState, effect: Effect, _next_node: str | None = None) -> EffectOutcome:
+        return _outcome(effect, lambda: ask(run, effect.payload))
+
+    return perform
+
+
+def _outcome(effect: Effect, ask: Callable[[], JsonObject]) -> EffectOutcome:
+    try:
+        return EffectOutcome.completed(ask())
+    except GatewayError as error:
+        return EffectOutcome.failed(f"{effect.type.value}: {error}")
 
 
 _ASSERTIONS = ("assertions", "triples", "items")
@@ -81,7 +112,7 @@ TYPES = (
         EffectType.MEMORY_KG_ASSERT,
         (*_ASSERTIONS, "scope", "span_id", "owner_id", "attributes_defaults", "allow_custom_predicates"),
         ("assertion_ids", "count", "ok"),
-        "Asserts statements in the host's knowledge graph.",
+        "Asserts statements in the knowledge graph.",
     ),
     _row(
         EffectType.MEMORY_KG_QUERY,
@@ -93,7 +124,7 @@ TYPES = (
             *("items", "count", "ok", "packets", "active_memory_text", "packed_count", "dropped"),
             *("estimated_tokens", "warnings"),
         ),
-        "Looks up statements in the host's knowledge graph.",
+        "Looks up statements in the knowledge graph.",
     ),
     _row(
         EffectType.MEMORY_KG_RESOLVE,
@@ -102,6 +133,6 @@ TYPES = (
             *("include_semantic", "owner_id"),
         ),
         ("candidates", "count", "ok"),
-        "Finds what a label may stand for in the host's knowledge graph.",
+        "Finds what a label may stand for in the knowledge graph.",
     ),
 )
