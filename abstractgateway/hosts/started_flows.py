@@ -13,6 +13,7 @@ from ..errors import Invalid, NotFound
 from ..jsonvalue import JsonObject
 from ..runtime.models import RunState, WorkflowSpec
 from ..runtime.registry import WorkflowRegistry
+from ..schedules import SeedOf, is_schedule_id, schedule_workflow
 from ..stores.base import Stores
 from ..visualflow.sandbox import CodeRunner
 from .base import WorkflowHost
@@ -126,14 +127,25 @@ def named_snapshot(run: RunState) -> JsonObject | None:
     return found if isinstance(found, dict) and found.get("format") == FORMAT and found.get("sha256") else None
 
 
-class HostedWorkflows(WorkflowRegistry):
-    """The workflows of a host, as the kernel looks for them when it starts a child run."""
+def no_schedules(workflow_id: str) -> JsonObject:
+    """Raise `NotFound`: this gateway starts nothing on a schedule."""
+    raise NotFound(f"workflow {workflow_id!r} is not started on a schedule here", code="unknown_workflow")
 
-    def __init__(self, host: WorkflowHost) -> None:
+
+class HostedWorkflows(WorkflowRegistry):
+    """The workflows of a host, as the kernel looks for them when it starts a child run; and those of schedules.
+
+    `seed_of` says with which `_runtime` a schedule starts a workflow, or refuses to.
+    """
+
+    def __init__(self, host: WorkflowHost, *, seed_of: SeedOf = no_schedules) -> None:
         super().__init__()
         self.host = host
+        self._seed_of = seed_of
 
     def get(self, workflow_id: str) -> WorkflowSpec | None:
+        if is_schedule_id(workflow_id):
+            return schedule_workflow(workflow_id, self._seed_of)
         try:
             return self.host.workflow(workflow_id)
         except NotFound:
@@ -141,6 +153,8 @@ class HostedWorkflows(WorkflowRegistry):
 
     def get_or_raise(self, workflow_id: str) -> WorkflowSpec:
         """Return the workflow of an id. Raises `NotFound`, naming ids that exist."""
+        if is_schedule_id(workflow_id):
+            return schedule_workflow(workflow_id, self._seed_of)
         return super().get(workflow_id) or self.host.workflow(workflow_id)
 
 
