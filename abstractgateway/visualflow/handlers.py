@@ -10,7 +10,7 @@ from ..jsonvalue import JsonObject
 from ..runtime.context import StepContext
 from ..runtime.models import Effect, NodeHandler, RunState, StepPlan
 from .flow import EXEC_OUT, Node
-from .node import Action, Ask, Deferred, Pure, Site, continue_at
+from .node import Action, Ask, Deferred, Inputs, Pure, Site, continue_at
 from .nodes.registry import REGISTRY
 from .state import Step, result_path, set_exec_handle
 from .values import as_object, split_path, write_path
@@ -108,15 +108,39 @@ def ask_handler(site: Site, ask: Ask) -> NodeHandler:
     key = result_path("effects", node_id)
     following = site.targets.get(EXEC_OUT) or next(iter(site.targets.values()), None)
 
+    prepare = _preparation(site, ask)
+
     def handle(run: RunState, ctx: StepContext) -> StepPlan:
         step = Step(run, ctx)
-        payload = payload_of(resolve(step), step)
+        inputs, first = (resolve(step), None) if prepare is None else prepare(step)
+        if first is not None:
+            return StepPlan(node_id, effect=first, next_node=node_id)
+        payload = payload_of(inputs, step)
         target = continue_at(step, following)
         if target is not None:
             payload["resume_to_node"] = target
         return StepPlan(node_id, effect=Effect(ask.effect, payload, key), next_node=target)
 
     return handle
+
+
+def _preparation(site: Site, ask: Ask) -> Callable[[Step], tuple[Inputs, Effect | None]] | None:
+    """Return what gives a node's inputs, and the effect that has to be performed before its own."""
+    if ask.before is None:
+        return None
+    node_id, resolve, next_effect = site.node.id, site.resolve, ask.before(site)
+
+    def prepare(step: Step) -> tuple[Inputs, Effect | None]:
+        held = step.temp("held_inputs").get(node_id)
+        inputs = resolve(step) if held is None else held
+        effect = next_effect(inputs, step, held is None)
+        if effect is not None:
+            step.section("held_inputs")[node_id] = inputs
+        elif held is not None:
+            del step.section("held_inputs")[node_id]
+        return inputs, effect
+
+    return prepare
 
 
 def output_writer(node: Node) -> Callable[[Step, Any], None] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..jsonvalue import JsonObject
-from ..runtime.models import EffectType, NodeHandler, StepPlan
+from ..runtime.models import Effect, EffectType, NodeHandler, StepPlan
 from .flow import Node
 from .state import ControlStack, Step, set_exec_handle, top_block
 
@@ -80,12 +80,15 @@ class Ask:
     """Turns inputs into the payload of an effect, and the effect's stored result into an output.
 
     `present` returns a function of the raw result and the step. `main` names the output that `outputKey` stores.
+    `before` returns what is to be asked for first, one effect after the other until it gives None; it is told whether
+    execution has just come by, and the inputs stay what they were then.
     """
 
     effect: EffectType
     build: Callable[[Site], Callable[[Inputs, Step], JsonObject]]
     present: Callable[[Node, frozenset[str]], Callable[[Any, Step], Any]]
     main: str | None = None
+    before: Callable[[Site], Callable[[Inputs, Step, bool], Effect | None]] | None = None
 
 
 @dataclass(frozen=True)

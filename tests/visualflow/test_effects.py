@@ -240,7 +240,7 @@ def test_call_tool_gives_the_result_or_the_error(driver: Any, draw: Any, call: A
         ({"type": "object"}, {"type": "object"}),
         ({"type": "json_schema", "json_schema": {"schema": {"type": "array"}}}, {"type": "array"}),
         ({}, None),
-        ("text", None),
+        ('{"type": "array"}', {"type": "array"}),
     ],
 )
 def test_llm_call_sends_the_schema_itself(driver: Any, draw: Any, schema: Any, sent: Any) -> None:
@@ -292,15 +292,57 @@ def test_llm_call_goes_on_with_the_runs_conversation(driver: Any, draw: Any) -> 
     assert result.output["meta"]["tool_calls"] == 1
 
 
-def test_memory_sources_that_are_not_there_are_warned_about(driver: Any, draw: Any) -> None:
-    driver.llm = ["x"]
-    document = _single(
-        draw, "llm_call", "prompt memory", "response", defaults={"prompt": "q", "memory": {"use_kg_memory": True}}
-    )
+@pytest.mark.parametrize(
+    ("pin", "value"), [("resp_schema", "text"), ("resp_schema", [1]), ("prompt_cache_binding", {"no": "key"})]
+)
+def test_what_a_model_call_cannot_use_fails_the_run_by_name(driver: Any, draw: Any, pin: str, value: Any) -> None:
+    document = _single(draw, "llm_call", f"prompt {pin}", "response", defaults={"prompt": "q", pin: value})
 
     result = driver.run(driver.add(document))
 
-    assert result.vars["_flow_warnings"] == ["memory sources are not available here and were left out: use_kg_memory"]
+    assert result.status == "failed"
+    assert pin in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("value", "warning"),
+    [
+        ("{broken", "tool_calls is no JSON and was taken for no calls"),
+        ([1, {"name": "a", "call_id": "x"}], "tool_calls has items that are no calls; they were left out"),
+        ([{"name": "a"}], "tool_calls has calls without a call_id; they got one"),
+    ],
+)
+def test_calls_that_are_not_quite_calls_are_warned_about(driver: Any, draw: Any, value: Any, warning: str) -> None:
+    document = _single(draw, "tool_calls", "tool_calls", "success", defaults={"tool_calls": value})
+
+    result = driver.run(driver.add(document))
+
+    assert result.status == "completed"
+    assert result.vars["_flow_warnings"][0].startswith(warning)
+
+
+def test_a_model_call_goes_on_with_a_conversation_whose_tool_calls_were_left_out(driver: Any, draw: Any) -> None:
+    driver.llm = ["x"]
+    said = [{"role": "tool", "content": "hello", "name": "say"}, {"role": "assistant", "content": "fine"}]
+    defaults = {"prompt": "q", "context": {"messages": said}}
+
+    driver.run(driver.add(_single(draw, "llm_call", "prompt context", "response", defaults=defaults)))
+
+    assert driver.payloads(EffectType.LLM_CALL)[0]["messages"] == [
+        {"role": "user", "content": "The tool say said: hello"},
+        said[1],
+        {"role": "user", "content": "q"},
+    ]
+
+
+@pytest.mark.parametrize("pin", ["use_semantic_search", "use_session_attachments"])
+def test_memory_sources_that_are_not_there_are_warned_about(driver: Any, draw: Any, pin: str) -> None:
+    driver.llm = ["x"]
+    document = _single(draw, "llm_call", "prompt memory", "response", defaults={"prompt": "q", "memory": {pin: True}})
+
+    result = driver.run(driver.add(document))
+
+    assert [text.partition(":")[0] for text in result.vars["_flow_warnings"]] == [pin]
 
 
 def _parent(draw: Any, outputs: str, **data: Any) -> dict[str, Any]:

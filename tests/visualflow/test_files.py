@@ -200,7 +200,7 @@ def test_a_workspace_that_is_reached_through_a_link_is_refused(
 def test_a_file_that_is_too_large_is_refused(
     harness: GatewayHarness, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abstractgateway.service.workspace_files.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("abstractgateway.tools.workspace_files.MAX_FILE_BYTES", 10)
     (shared / "a.txt").write_text("x" * 11)
 
     assert "larger than 10 bytes" in str(read(harness, "a.txt").error)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from abstractgateway import GatewayConfig
 from abstractgateway.runtime.models import Effect, EffectType, RunState
 from abstractgateway.testing import GatewayHarness
 from abstractgateway.visualflow import compile_flow
@@ -35,17 +33,6 @@ class Graph:
 
 TEA = {"subject": "alice", "predicate": "likes", "object": "tea"}
 KINDS = [EffectType.MEMORY_KG_ASSERT, EffectType.MEMORY_KG_QUERY, EffectType.MEMORY_KG_RESOLVE]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_without_a_knowledge_graph_a_run_fails_and_says_what_is_missing(kind: EffectType, tmp_path: Path) -> None:
-    nodes = [node("s", "on_flow_start", "", ">"), node("kg", kind.value, ">", ">", defaults={"label": "x"})]
-    config = GatewayConfig(store_backend="memory", data_dir=tmp_path)
-
-    outcome = GatewayHarness(flows={"f": flow(nodes, ["s > kg"])}, config=config).run("f")
-
-    assert outcome.status == "failed"
-    assert f"{kind.value}: this gateway has no knowledge graph; give one to" in str(outcome.error)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,16 +12,20 @@ from typing import Any
 from ...jsonvalue import JsonObject
 from ...runtime.context import StepContext
 from ...runtime.models import Effect, EffectType, NodeHandler, RunState, StepPlan
+from .. import memory_sources
 from ..agent import DEFAULT_MAX_ITERATIONS
 from ..flow import EXEC_OUT, Node
-from ..lenient import read_json
+from ..memory_sources import memory_settings, source_params
 from ..node import Control, Inputs, NodeType, Site, continue_at
 from ..state import Step, result_path, set_exec_handle
 from ..values import as_list, as_names, as_object, safe_name
 from .models import (
+    MODEL_PINS,
     compact_json,
-    memory_params,
+    history,
+    odd_pins,
     sampling,
+    thinking_and_cache,
     token_limits,
     wanted_model,
     wanted_schema,
@@ -32,7 +36,6 @@ from .variables import append_messages
 
 META_SCHEMA = "abstractcode.agent.v1.meta"
 MISSING_MODEL = "Agent configuration error: missing provider/model"
-_STRUCTURED_PROMPT = "Write the following answer as JSON that matches the schema. Add nothing that it does not say.\n\n"
 _MAX_OBSERVATIONS = 20
 _MAX_OBSERVATION_CHARS = 2_000
 
@@ -56,61 +59,85 @@ class _Agent:
         phase = memory.get("phase")
         if phase == "subworkflow" and "sub" in memory:
             return self._answered(step, memory)
-        if phase == "structured" and "structured" in memory:
-            return self._structured(step, memory)
+        if phase == "memory":
+            return self._look_up(step, memory)
         return self._start(step, memory)
 
     def _start(self, step: Step, memory: JsonObject) -> StepPlan:
-        inputs = self.site.resolve(step)
+        inputs, node_id = self.site.resolve(step), self.site.node.id
         memory.clear()
+        memory_sources.forget(step, node_id)
         model = _model_or_default(wanted_model(inputs, self.config), as_object(step.vars.get("_runtime")))
-        task = inputs.get("prompt")
         memory.update(
-            {
-                "phase": "subworkflow",
-                "task": "" if task is None else str(task),
-                "use_context": wants_context(inputs, self.config),
-                "schema": wanted_schema(inputs) or _configured_schema(self.config),
-                "params": _params(inputs, self.config),
-                **model,
-            }
+            {"task": _as_text(inputs.get("prompt")), "use_context": wants_context(inputs, self.config), **model}
         )
         if "provider" not in model or "model" not in model:
             return self._refuse(step, memory)
-        child = self._child_variables(step, inputs, memory)
-        payload = {"workflow_id": self.loop_id, "vars": child, "async": True, "wait": True, "include_traces": True}
-        return self._ask(EffectType.START_SUBWORKFLOW, payload, "sub")
+        settings = memory_settings(inputs, step)
+        if not memory_sources.wants_look_up(settings):
+            return self._launch(step, memory, inputs)
+        memory_sources.begin(step, node_id, settings, inputs.get("prompt"))
+        memory.update({"phase": "memory", "resolved_inputs": inputs})
+        return self._look_up(step, memory)
 
-    def _ask(self, effect: EffectType, payload: JsonObject, key: str) -> StepPlan:
+    def _look_up(self, step: Step, memory: JsonObject) -> StepPlan:
+        """Ask memory what the pins want to be asked, then start."""
+        inputs, node_id = memory["resolved_inputs"], self.site.node.id
+        settings = memory_settings(inputs, step)
+        effect = memory_sources.next_look_up(step, node_id, settings, inputs.get("prompt"))
+        if effect is not None:
+            return StepPlan(node_id, effect=effect, next_node=node_id)
+        del memory["resolved_inputs"]
+        return self._launch(step, memory, inputs)
+
+    def _launch(self, step: Step, memory: JsonObject, inputs: Inputs) -> StepPlan:
         node_id = self.site.node.id
-        path = result_path("agent", node_id, key)
-        return StepPlan(node_id, effect=Effect(effect, {**payload, "resume_to_node": node_id}, path), next_node=node_id)
+        memory["phase"] = "subworkflow"
+        payload = {
+            "workflow_id": self.loop_id,
+            "vars": self._child_variables(step, inputs, memory),
+            "async": True,
+            "wait": True,
+            "include_traces": True,
+            "resume_to_node": node_id,
+        }
+        effect = Effect(EffectType.START_SUBWORKFLOW, payload, result_path("agent", node_id, "sub"))
+        return StepPlan(node_id, effect=effect, next_node=node_id)
 
     def _child_variables(self, step: Step, inputs: Inputs, memory: JsonObject) -> JsonObject:
         given = as_object(inputs.get("context"))
         parent = as_object(step.vars.get("context")) if memory["use_context"] else {}
-        messages = as_list(given.get("messages")) or as_list(parent.get("messages"))
+        messages = memory_sources.recalled(step, self.site.node.id, history(inputs, self.config, step))
         attachments = {"attachments": parent["attachments"]} if parent.get("attachments") else {}
         iterations = _positive(
             inputs.get("max_iterations"), _positive(self.config.get("max_iterations"), DEFAULT_MAX_ITERATIONS)
         )
-        system = inputs.get("system")
-        runtime: JsonObject = {"inbox": [], "provider": memory["provider"], "model": memory["model"]}
-        tools = wanted_tools(inputs, self.config)
-        runtime["allowed_tools"] = tools
-        runtime.update(memory["params"])
-        runtime.update({"system_prompt_extra": str(system)} if system else {})
-        memory_params(inputs, step)
         return {
-            "context": {**attachments, **given, "task": memory["task"], "messages": list(messages)},
+            "context": {**attachments, **given, "task": memory["task"], "messages": messages},
             "scratchpad": {"iteration": 0, "max_iterations": iterations},
-            "_runtime": runtime,
+            "_runtime": self._settings(step, inputs, memory),
             "_temp": {},
             "_limits": {
                 **as_object(step.vars.get("_limits")),
                 "max_iterations": iterations,
                 **token_limits(inputs, self.config),
             },
+        }
+
+    def _settings(self, step: Step, inputs: Inputs, memory: JsonObject) -> JsonObject:
+        """Return what the loop is to know of the node, as its `_runtime`."""
+        system = memory_sources.with_statements(step, self.site.node.id, _as_text(inputs.get("system")))
+        schema = wanted_schema(inputs) or _configured_schema(self.config)
+        return {
+            "inbox": [],
+            "provider": memory["provider"],
+            "model": memory["model"],
+            "allowed_tools": wanted_tools(inputs, self.config),
+            **_params(inputs, self.config),
+            **thinking_and_cache(inputs),
+            **source_params(memory_settings(inputs, step)),
+            **({"system_prompt_extra": system} if system else {}),
+            **({"response_schema": schema} if schema else {}),
         }
 
     def _refuse(self, step: Step, memory: JsonObject) -> StepPlan:
@@ -121,11 +148,10 @@ class _Agent:
     def _answered(self, step: Step, memory: JsonObject) -> StepPlan:
         received = as_object(memory.pop("sub"))
         output = as_object(received.get("output"))
-        answer = output.get("answer")
         failed = output.get("success") is False
         memory.update(
             {
-                "answer": "" if failed or answer is None else _as_text(answer),
+                "answer": _as_text(output.get("answer")),
                 "success": not failed,
                 "sub_run_id": received.get("sub_run_id"),
                 "output": output,
@@ -137,20 +163,6 @@ class _Agent:
             step.vars["_flow_error"], step.vars["_flow_error_node"] = memory["error"], self.site.node.id
         elif memory["use_context"]:
             append_messages(step, _turn(memory, self.site.node.id, step))
-        if failed or memory.get("schema") is None:
-            return self._finish(step, memory)
-        memory["phase"] = "structured"
-        return self._ask(EffectType.LLM_CALL, _structured_call(memory), "structured")
-
-    def _structured(self, step: Step, memory: JsonObject) -> StepPlan:
-        result = as_object(memory.pop("structured"))
-        data = result.get("data")
-        if not isinstance(data, (dict, list)):
-            data = read_json(str(result.get("content") or ""))
-        if isinstance(data, (dict, list)):
-            memory.update({"answer": compact_json(data), "output_mode": "structured"})
-        else:
-            memory.update({"success": False, "error": "the answer could not be written in the form that was asked for"})
         return self._finish(step, memory)
 
     def _finish(self, step: Step, memory: JsonObject) -> StepPlan:
@@ -212,38 +224,31 @@ def _positive(value: Any, default: int) -> int:
 
 
 def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
     return value if isinstance(value, str) else compact_json(value)
-
-
-def _structured_call(memory: JsonObject) -> JsonObject:
-    return {
-        "prompt": _STRUCTURED_PROMPT + memory["answer"],
-        "provider": memory["provider"],
-        "model": memory["model"],
-        "params": {"temperature": 0.0, **memory["params"]},
-        "response_schema": memory["schema"],
-        "response_schema_name": "Agent_StructuredOutput",
-        "include_context": False,
-    }
 
 
 def _turn(memory: JsonObject, node_id: str, step: Step) -> list[JsonObject]:
     """What the conversation keeps of an agent's work: the task, what the tools said, and the answer."""
     prefix, now = f"agent:{memory['sub_run_id']}:{node_id}", step.ctx.now_iso()
     results = as_list(memory["output"].get("tool_results"))[:_MAX_OBSERVATIONS]
-    texts = [_as_text(item.get("output") if item.get("success") else item.get("error") or "") for item in results]
-    said = [("user", "user", memory["task"])]
-    said += [("tool", f"tool_{at}", text[:_MAX_OBSERVATION_CHARS]) for at, text in enumerate(texts, start=1)]
-    said += [("assistant", "assistant", memory["answer"])]
+    said: list[tuple[str, JsonObject]] = [("user", {"role": "user", "content": memory["task"]})]
+    said += [(f"tool_{at}", _observation(item)) for at, item in enumerate(results, start=1)]
+    said += [("assistant", {"role": "assistant", "content": memory["answer"]})]
     return [
         {
-            "role": role,
-            "content": content,
+            **message,
             "timestamp": now,
             "metadata": {"message_id": f"{prefix}:{suffix}", "kind": "agent_turn"},
         }
-        for role, suffix, content in said
+        for suffix, message in said
     ]
+
+
+def _observation(result: JsonObject) -> JsonObject:
+    text = _as_text(result.get("output") if result.get("success") else result.get("error") or "")
+    return {"role": "tool", "content": text[:_MAX_OBSERVATION_CHARS], "name": _as_text(result.get("name"))}
 
 
 def _work(memory: JsonObject) -> tuple[list[Any], list[Any], list[Any]]:
@@ -274,12 +279,12 @@ def _meta(memory: JsonObject, calls: int, results: int) -> JsonObject:
     meta: JsonObject = {
         "schema": META_SCHEMA,
         "version": 1,
-        "output_mode": memory.get("output_mode", "unstructured"),
+        "output_mode": memory["output"].get("output_mode", "unstructured"),
         "tool_calls": calls,
         "tool_results": results,
     }
     found = {name: memory.get(name) for name in ("provider", "model", "sub_run_id", "error")}
-    found["iterations"] = memory["output"].get("iterations")
+    found.update({name: memory["output"].get(name) for name in ("iterations", "limit_reached")})
     return {**meta, **{name: value for name, value in found.items() if value is not None}}
 
 
@@ -308,5 +313,6 @@ TYPES = (
         "Lets a language model work on a task with tools until it has an answer.",
         {"max_iterations": DEFAULT_MAX_ITERATIONS, "temperature": 0.7, "seed": -1},
         _check,
+        odd_pins((*_PINS, *MODEL_PINS)),
     ),
 )

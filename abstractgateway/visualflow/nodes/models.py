@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...errors import Invalid
-from ...jsonvalue import JsonObject
-from ...runtime.models import EffectType
+from ...jsonvalue import JsonObject, loads
+from ...runtime.models import Effect, EffectType
+from .. import memory_sources
+from ..agent_tools import offered
+from ..conversation import active_messages, leading_system, messages_in, sendable
 from ..flow import Node
+from ..memory_sources import MEMORY_PINS, memory_settings, source_params
 from ..node import Ask, Inputs, NodeType, Site
 from ..state import Step
 from ..values import as_list, as_names, as_object, first_present, first_text
@@ -20,7 +24,9 @@ _INPUT_LIMIT = ("max_in_tokens", "max_input_tokens")
 _OUTPUT_LIMIT = ("max_out_tokens", "max_output_tokens")
 _SCHEMA_PINS = ("resp_schema", "response_schema")
 _CONTEXT_PINS = ("use_context", "include_context")
-_NO_SOURCES = ("use_span_memory", "use_semantic_search", "use_kg_memory")
+
+MODEL_PINS = (*_INPUT_LIMIT, *_OUTPUT_LIMIT, *_SCHEMA_PINS, *_CONTEXT_PINS, *MEMORY_PINS)
+"""Pins of every node that calls a model, besides those that its drawing usually shows."""
 
 
 def wanted_model(inputs: Inputs, config: JsonObject) -> JsonObject:
@@ -42,10 +48,17 @@ def wanted_tools(inputs: Inputs, config: JsonObject) -> list[Any]:
 
 
 def wanted_schema(inputs: Inputs) -> JsonObject | None:
-    """Return the JSON schema that the answer must have, taken out of the form that model APIs wrap it in."""
+    """Return the JSON schema that the answer must have, taken out of the form that model APIs wrap it in.
+
+    Raises `Invalid` for what is no object, nor the JSON text of one.
+    """
     schema = first_present(inputs, _SCHEMA_PINS)
-    if not isinstance(schema, dict) or not schema:
+    if isinstance(schema, str) and schema.strip():
+        schema = loads(schema, field="resp_schema")
+    if not schema:
         return None
+    if not isinstance(schema, dict):
+        raise Invalid("resp_schema", f"{schema!r} is not a JSON schema")
     wrapped = as_object(schema.get("json_schema")) if schema.get("type") == "json_schema" else {}
     inner = as_object(wrapped.get("schema")) or schema
     reference = inner.get("$ref")
@@ -81,13 +94,30 @@ def wants_context(inputs: Inputs, config: JsonObject) -> bool:
     return bool(given if given is not None else first_present(config, _CONTEXT_PINS))
 
 
-def memory_params(inputs: Inputs, step: Step) -> JsonObject:
-    """Return what the memory settings add to a call, and warn about sources that this gateway does not have."""
-    settings = {**inputs, **as_object(inputs.get("memory"))}
-    missing = [name for name in _NO_SOURCES if settings.get(name)]
-    if missing:
-        step.warn("memory sources are not available here and were left out: " + ", ".join(missing))
-    return {"include_session_attachments_index": True} if settings.get("use_session_attachments") else {}
+def thinking_and_cache(inputs: Inputs) -> JsonObject:
+    """Return the `params` of the pins `thinking` and `prompt_cache_binding`: a key, or an object with one.
+
+    Raises `Invalid` for a binding without a key.
+    """
+    found = {"thinking": inputs["thinking"]} if inputs.get("thinking") not in (None, "") else {}
+    binding = inputs.get("prompt_cache_binding")
+    if binding in (None, "", {}):
+        return found
+    key = first_text(binding, as_object(binding).get("key"), as_object(binding).get("prompt_cache_key"))
+    if key is None:
+        raise Invalid("prompt_cache_binding", f"{binding!r} is neither a key nor an object with a text 'key'")
+    return {**found, "prompt_cache_key": key}
+
+
+def odd_pins(known: Iterable[str]) -> Callable[[Node], str | None]:
+    """Return what advises about input pins that a node has no use for."""
+    names = frozenset(known)
+
+    def advise(node: Node) -> str | None:
+        odd = sorted({*node.data_inputs, *node.pin_defaults} - names)
+        return f"has input pins that do nothing: {', '.join(odd)}" if odd else None
+
+    return advise
 
 
 def _number(value: Any, default: float) -> float:
@@ -103,14 +133,12 @@ def _llm_call(site: Site) -> Callable[[Inputs, Step], JsonObject]:
     def payload(inputs: Inputs, step: Step) -> JsonObject:
         model = wanted_model(inputs, config)
         step.section("llm_calls")[node_id] = model
-        params = {**sampling(inputs, config), **memory_params(inputs, step)}
-        if inputs.get("thinking") is not None:
-            params["thinking"] = inputs["thinking"]
+        params = {**sampling(inputs, config), **source_params(memory_settings(inputs, step))}
         return {
-            **_conversation(inputs, config, step),
+            **_conversation(inputs, config, step, node_id),
             **model,
-            "tools": wanted_tools(inputs, config),
-            "params": params,
+            "tools": offered(wanted_tools(inputs, config)),
+            "params": {**params, **thinking_and_cache(inputs)},
             **token_limits(inputs, config),
             **_structure(inputs, config),
             **_extras(inputs, config),
@@ -119,19 +147,40 @@ def _llm_call(site: Site) -> Callable[[Inputs, Step], JsonObject]:
     return payload
 
 
-def _conversation(inputs: Inputs, config: JsonObject, step: Step) -> JsonObject:
+def _look_ups(site: Site) -> Callable[[Inputs, Step, bool], Effect | None]:
+    node_id = site.node.id
+
+    def before(inputs: Inputs, step: Step, is_new: bool) -> Effect | None:
+        settings, prompt = memory_settings(inputs, step), inputs.get("prompt")
+        if is_new:
+            memory_sources.forget(step, node_id)
+        if not memory_sources.wants_look_up(settings):
+            return None
+        if is_new:
+            memory_sources.begin(step, node_id, settings, prompt)
+        return memory_sources.next_look_up(step, node_id, settings, prompt)
+
+    return before
+
+
+def _conversation(inputs: Inputs, config: JsonObject, step: Step, node_id: str) -> JsonObject:
     """A call is a prompt, or a list of messages that ends with it when there is a conversation to go on with."""
-    prompt, system = _text(inputs.get("prompt")), _optional_text(inputs.get("system"))
-    include = wants_context(inputs, config)
-    explicit = as_list(as_object(inputs.get("context")).get("messages"))
-    inherited = as_list(as_object(step.vars.get("context")).get("messages")) if include else []
-    messages = explicit or inherited
+    prompt, include = _text(inputs.get("prompt")), wants_context(inputs, config)
+    system = memory_sources.with_statements(step, node_id, _optional_text(inputs.get("system")))
+    messages = memory_sources.recalled(step, node_id, history(inputs, config, step))
     if not messages:
         return {"prompt": prompt, "system_prompt": system, "include_context": include}
-    leading = next((at for at, item in enumerate(messages) if as_object(item).get("role") != "system"), len(messages))
+    leading = leading_system(messages)
     told = [{"role": "system", "content": system}] if system else []
     asked = [{"role": "user", "content": prompt}] if prompt else []
-    return {"messages": [*messages[:leading], *told, *messages[leading:], *asked], "include_context": include}
+    whole = sendable([*messages[:leading], *told, *messages[leading:], *asked])
+    return {"messages": whole, "include_context": include}
+
+
+def history(inputs: Inputs, config: JsonObject, step: Step) -> list[JsonObject]:
+    """Return the messages that a call goes on with: those of its `context`, else the run's where it wants them."""
+    explicit = messages_in(inputs.get("context"))
+    return explicit or (active_messages(step.vars) if wants_context(inputs, config) else [])
 
 
 def _structure(inputs: Inputs, config: JsonObject) -> JsonObject:
@@ -152,8 +201,6 @@ def _extras(inputs: Inputs, config: JsonObject) -> JsonObject:
     output = first_present({**config, **{k: v for k, v in inputs.items() if v is not None}}, ("output", "outputs"))
     if isinstance(output, (str, dict, list)) and output:
         found["output"] = output
-    if inputs.get("prompt_cache_binding") is not None:
-        found["prompt_cache_binding"] = inputs["prompt_cache_binding"]
     return found
 
 
@@ -214,18 +261,27 @@ def _llm_meta(result: JsonObject, asked: JsonObject) -> JsonObject:
         "provider": asked.get("provider") or result.get("provider"),
         "model": asked.get("model") or result.get("model"),
         "trace": {"trace_id": trace} if trace else None,
+        "refusal": as_object(result.get("metadata")).get("refusal"),
         **{name: result.get(name) for name in ("finish_reason", "usage", "gen_time", "ttft_ms")},
     }
     return {**meta, **{name: value for name, value in optional.items() if value is not None}}
 
 
-def _listed_calls(value: Any) -> list[JsonObject]:
-    if isinstance(value, str):
+def _listed_calls(value: Any, step: Step, pin: str) -> list[JsonObject]:
+    """Return the calls of a pin; what is none is left out, with a warning, and a call without an id gets one later."""
+    if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)
-        except ValueError:
+        except ValueError as error:
+            step.warn(f"{pin} is no JSON and was taken for no calls: {error}")
             return []
-    return [item for item in as_list(value) if isinstance(item, dict)]
+    items = as_list(None if value == "" else value)
+    calls = [item for item in items if isinstance(item, dict)]
+    if len(calls) < len(items):
+        step.warn(f"{pin} has items that are no calls; they were left out")
+    if any(not (call.get("call_id") or call.get("id")) for call in calls):
+        step.warn(f"{pin} has calls without a call_id; they got one")
+    return calls
 
 
 def _allowed(inputs: Inputs, config: JsonObject) -> JsonObject:
@@ -240,8 +296,8 @@ def _tool_calls(pin: str) -> Callable[[Site], Callable[[Inputs, Step], JsonObjec
     def build(site: Site) -> Callable[[Inputs, Step], JsonObject]:
         config, is_single = site.node.config("effectConfig"), pin == "tool_call"
 
-        def payload(inputs: Inputs, _step: Step) -> JsonObject:
-            calls = _listed_calls(inputs.get(pin))
+        def payload(inputs: Inputs, step: Step) -> JsonObject:
+            calls = _listed_calls(inputs.get(pin), step, pin)
             return {"tool_calls": calls[:1] if is_single else calls, **_allowed(inputs, config)}
 
         return payload
@@ -284,11 +340,12 @@ TYPES = (
     NodeType(
         "llm_call",
         "models",
-        Ask(EffectType.LLM_CALL, _llm_call, _present_llm, "response"),
+        Ask(EffectType.LLM_CALL, _llm_call, _present_llm, "response", _look_ups),
         _LLM_PINS,
         ("response", "success", "meta", "tool_calls"),
         "Calls a language model once.",
         {"temperature": 0.7, "seed": -1},
+        advise=odd_pins((*_LLM_PINS, *MODEL_PINS, "output", "outputs")),
     ),
     NodeType(
         "tool_calls",
