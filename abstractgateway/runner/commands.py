@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
+from .. import schedules
 from ..clock import Clock, to_iso
-from ..errors import Conflict, GatewayError, Invalid, LeaseLost, NotFound, Unavailable
+from ..errors import GatewayError, Invalid, LeaseLost, NotFound, Unavailable
 from ..jsonvalue import JsonObject
 from ..runtime import lifecycle
 from ..runtime.commit import CommandOutcome, CommandRecord, Commit
@@ -20,6 +21,7 @@ from ..runtime.effects.events import Event, as_object, build_event_wait_key, del
 from ..runtime.execution import printable
 from ..runtime.runtime import transact
 from ..stores.base import Stores
+from .compaction import compact_on_command
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +35,8 @@ class CommandApplier:
     """Applies the commands of a store's inbox.
 
     A run whose effects are quick changes so often that a command hardly fits in: after a few attempts it is applied
-    `quietly`, which is how the driver is told to hold everything for a moment.
+    `quietly`, which is how the driver is told to hold everything for a moment. `on_rescheduled` is called with the id
+    of the run that was named when a schedule has been changed.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class CommandApplier:
         *,
         quietly: Callable[[], AbstractContextManager[None]] = nullcontext,
         max_inline_bytes: int | None = None,
+        on_rescheduled: Callable[[str], None] = lambda run_id: None,
     ) -> None:
         self.epoch: int | None = None
+        self._on_rescheduled = on_rescheduled
         self._stores = stores
         self._clock = clock
         self._quietly = quietly
@@ -72,6 +77,8 @@ class CommandApplier:
         except Exception as error:  # one command that nobody foresaw must not keep all later ones from their turn
             _log.exception("command %s could not be applied", command.command_id)
             return self._reject(command, f"internal error: {type(error).__name__}: {error}")
+        if change is _update_schedule:
+            self._on_rescheduled(command.run_id)
         return applied
 
     def _transact(self, change: Callable[[Draft], None], applied: CommandOutcome) -> None:
@@ -115,8 +122,13 @@ def _resume(draft: Draft, command: CommandRecord) -> None:
     if "payload" in command.payload:
         _answer(draft, command)
         return
-    for run_id in _tree(draft, command.run_id):
+    tree = _tree(draft, command.run_id)
+    schedule = schedules.find_schedule(draft, command.run_id)
+    was_paused = schedule is not None and lifecycle.is_paused(schedule)
+    for run_id in tree:
         lifecycle.unpause(draft, draft.open(run_id))
+    if schedule is not None and was_paused and not lifecycle.is_paused(draft.open(schedule.run_id).state):
+        schedules.go_on_after_pause(draft, draft.open(schedule.run_id))
 
 
 def _answer(draft: Draft, command: CommandRecord) -> None:
@@ -159,10 +171,15 @@ def _emit_event(draft: Draft, command: CommandRecord) -> None:
     deliver(draft, event)
 
 
-def _of_schedule(draft: Draft, command: CommandRecord) -> None:
-    """Refuse: these commands are for runs inside a schedule."""
+def _update_schedule(draft: Draft, command: CommandRecord) -> None:
     _known(draft, command.run_id)
-    raise Conflict(f"run {command.run_id!r} is not part of a schedule", code="not_scheduled")
+    run = schedules.the_schedule(draft, command.run_id)
+    schedules.update_schedule(draft, run, command.payload, command_id=command.command_id, requested=command.run_id)
+
+
+def _compact_memory(draft: Draft, command: CommandRecord) -> None:
+    _known(draft, command.run_id)
+    compact_on_command(draft, command)
 
 
 _HANDLERS: dict[str, Callable[[Draft, CommandRecord], None]] = {
@@ -170,18 +187,15 @@ _HANDLERS: dict[str, Callable[[Draft, CommandRecord], None]] = {
     "resume": _resume,
     "cancel": _cancel,
     "emit_event": _emit_event,
-    "update_schedule": _of_schedule,
-    "compact_memory": _of_schedule,
+    "update_schedule": _update_schedule,
+    "compact_memory": _compact_memory,
 }
 
 
 def _tree(draft: Draft, run_id: str) -> list[str]:
     """Return a run and everything below it, breadth first. Raises `NotFound` for an unknown run."""
     _known(draft, run_id)
-    found = [run_id]
-    for parent in found:
-        found += draft.stores.runs.children_of(parent)
-    return found
+    return lifecycle.tree_of(draft, run_id)
 
 
 def _known(draft: Draft, run_id: str) -> None:

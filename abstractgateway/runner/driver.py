@@ -28,6 +28,7 @@ from ..runtime.models import EffectOutcome, RunState, RunStatus, WorkflowSpec
 from ..runtime.registry import WorkflowRegistry, kernel_workflow
 from ..runtime.runtime import Runtime
 from ..stores.base import Done, RunRow, Stores, instant_or_none
+from .deltas import Deltas
 from .performances import Performance, Performances
 from .pool import Pool
 
@@ -67,7 +68,8 @@ class Driver:
     workflow and those of its children. `commit` is how commits are submitted, `on_trouble` what becomes of work that
     failed unexpectedly (it is to come back through `retry`), `on_lease_lost` is called when another runner owns the
     runs now, `on_not_due` when a run is to be offered again at a time (seconds since the epoch), `on_put_aside` when
-    one has to be unblocked later. `on_deadline` and `on_late` are those of `Performances`.
+    one has to be unblocked later. `on_committed` is called with each run whose steps became durable, by the store's
+    writer, and must be quick. `deltas`, `on_deadline` and `on_late` are those of `Performances`.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Driver:
         runtime: Runtime,
         find_workflow: Callable[[str], WorkflowSpec],
         effects: Pool,
+        deltas: Deltas,
         commit: Callable[[Commit, Done], None],
         step_batch: int,
         on_trouble: Callable[[Work, Exception], None],
@@ -86,7 +89,9 @@ class Driver:
         on_deadline: Callable[[float, Performance], None],
         on_late: Callable[[str, PendingEffect, EffectOutcome], None],
         registry_of: Callable[[RunState], WorkflowRegistry] | None = None,
+        on_committed: Callable[[RunState], None] = lambda state: None,
     ) -> None:
+        self._on_committed = on_committed
         self._stores = stores
         self._runtime = runtime
         self._find_hosted = find_workflow
@@ -94,6 +99,7 @@ class Driver:
         self._performances = Performances(
             runtime=runtime,
             pool=effects,
+            deltas=deltas,
             on_outcome=self._take_in,
             on_late=on_late,
             on_deadline=on_deadline,
@@ -211,6 +217,18 @@ class Driver:
         """End an effect whose time is up, unless it is over."""
         self._performances.time_out(performance)
 
+    def has_effect(self, run_id: str) -> bool:
+        """Say whether an effect of a run is being performed, or waits for that."""
+        return self._performances.is_under_way(run_id)
+
+    def stop_effect(self, run_id: str) -> None:
+        """Tell the effect of a run, if there is one, that its outcome is not wanted any more."""
+        self._performances.stop(run_id)
+
+    def abandon_effects(self) -> None:
+        """Tell every effect to stop; none of them comes back."""
+        self._performances.abandon()
+
     def _go_on(self, work: Work) -> None:
         if self._is_quiet and self._hold(work):
             return
@@ -282,6 +300,7 @@ class Driver:
             self._refused(work, error)
             return
         execution.settle_commit()
+        self._on_committed(execution.state)
         if self._troubles:
             self._forget_trouble(work.run_id)
         if execution.pending is not None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..runtime.execution import Execution, PendingEffect, timed_out
 from ..runtime.models import EffectOutcome, StepStatus
 from ..runtime.runtime import Runtime
+from ..runtime.signals import Signals
+from .deltas import Deltas
 from .pool import Pool
+from .stop import StopSignal
 
 Task = tuple[Execution, PendingEffect]
 """The execution that stands before an effect, and the effect."""
@@ -29,6 +32,7 @@ class Performance:
     run_id: str
     task: Task | None
     thread: threading.Thread | None = None
+    stop: StopSignal = field(default_factory=StopSignal)
 
     @property
     def is_over(self) -> bool:
@@ -41,6 +45,7 @@ class Performances:
     `on_outcome` is called with what ended an effect: the run's id, the execution that goes on, or None where it has to
     go on from what is stored, the effect and its outcome. `on_late` is called with outcomes that came afterwards, and
     `on_deadline` with an effect that begins and the seconds it may take; it is to come back through `time_out`.
+    `deltas` is where the pieces of results go.
     """
 
     def __init__(
@@ -48,12 +53,14 @@ class Performances:
         *,
         runtime: Runtime,
         pool: Pool,
+        deltas: Deltas,
         on_outcome: Callable[[str, Execution | None, PendingEffect, EffectOutcome], None],
         on_late: Callable[[str, PendingEffect, EffectOutcome], None],
         on_deadline: Callable[[float, Performance], None],
     ) -> None:
         self._runtime = runtime
         self._pool = pool
+        self._deltas = deltas
         self._on_outcome = on_outcome
         self._on_late = on_late
         self._on_deadline = on_deadline
@@ -80,7 +87,27 @@ class Performances:
                 return
             if performance.thread is not None:
                 self._pool.give_up(performance.thread)
+        performance.stop.set()
         self._on_outcome(performance.run_id, None, task[1], timed_out(task[1]))
+
+    def is_under_way(self, run_id: str) -> bool:
+        """Say whether an effect of a run is with the pool."""
+        return run_id in self._under_way
+
+    def stop(self, run_id: str) -> None:
+        """Tell the effect of a run that its outcome is not wanted; what it brings is taken in all the same."""
+        found = self._under_way.get(run_id)
+        if found is not None:
+            found.stop.set()
+
+    def abandon(self) -> None:
+        """Tell every effect to stop, and take in nothing more: they will be in doubt."""
+        with self._lock:
+            left = list(self._under_way.values())
+            for performance in left:
+                self._end(performance)
+        for performance in left:
+            performance.stop.set()
 
     def explain(self, run_id: str) -> str | None:
         """Return why an effect of a run that is with the pool is not performed just now; None where it is."""
@@ -98,18 +125,25 @@ class Performances:
         return None
 
     def _perform(self, performance: Performance) -> None:
-        assert performance.task is not None
+        if performance.task is None:
+            return
         execution, pending = performance.task
         performance.thread = threading.current_thread()
         if pending.timeout_s is not None:
             self._on_deadline(pending.timeout_s, performance)
-        outcome = self._runtime.perform(execution.state, pending)
+        outcome = self._outcome_of(performance, execution, pending)
         with self._lock:
             is_in_time = self._end(performance) is not None
         if is_in_time:
             self._on_outcome(performance.run_id, execution, pending, outcome)
         elif outcome.status is not StepStatus.STARTED:
             self._on_late(performance.run_id, pending, outcome)
+
+    def _outcome_of(self, performance: Performance, execution: Execution, pending: PendingEffect) -> EffectOutcome:
+        if performance.stop.is_set() and not pending.is_in_doubt:
+            return EffectOutcome.failed("it was not wanted any more before a thread was free for it")
+        on_delta = self._deltas.source(execution.state, pending, performance.stop)
+        return self._runtime.perform(execution.state, pending, Signals(performance.stop, on_delta))
 
     def _end(self, performance: Performance) -> Task | None:
         """Return the task, to the first who asks."""

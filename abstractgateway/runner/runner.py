@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from ..clock import Clock
@@ -18,7 +19,9 @@ from ..runtime.models import EffectOutcome, RunState, RunStatus, WaitReason, Wor
 from ..runtime.registry import WorkflowRegistry
 from ..runtime.runtime import Runtime
 from ..stores.base import Changes, Done, RunQuery, RunRow, Stores
+from .auto_compaction import AutoCompaction
 from .commands import CommandApplier
+from .deltas import Deltas
 from .driver import ACTOR, Driver, Work, describe
 from .late import LateOutcomes
 from .lock import RunnerLock
@@ -59,7 +62,10 @@ class Runner:
         step_batch: int = 256,
         inline: bool = False,
         registry_of: Callable[[RunState], WorkflowRegistry] | None = None,
+        auto_compact_pct: int = 90,
+        on_rescheduled: Callable[[str], None] = lambda run_id: None,
     ) -> None:
+        self.deltas = Deltas(lambda run_id: _parent_of(stores, run_id))
         self._stores = stores
         self._runtime = runtime
         self._clock = clock
@@ -75,6 +81,7 @@ class Runner:
             runtime=runtime,
             find_workflow=find_workflow,
             effects=self._effects,
+            deltas=self.deltas,
             commit=self._commit_here if inline else stores.submit,
             step_batch=step_batch,
             on_trouble=self._rest,
@@ -84,10 +91,17 @@ class Runner:
             on_deadline=self._add_deadline,
             on_late=self._hear_late,
             registry_of=registry_of,
+            on_committed=self._look_at_conversation,
         )
         self._applier = CommandApplier(
-            stores, clock, quietly=self._driver.quieted, max_inline_bytes=runtime.max_inline_bytes
+            stores,
+            clock,
+            quietly=self._driver.quieted,
+            max_inline_bytes=runtime.max_inline_bytes,
+            on_rescheduled=on_rescheduled,
         )
+        self._compaction = AutoCompaction(runtime, pct=auto_compact_pct, quietly=self._driver.quieted)
+        self._unwanted: deque[str] = deque()  # runs that ended while an effect of theirs was under way
         self._late = LateOutcomes(runtime, quietly=self._driver.quieted)
         self._loop_thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -107,7 +121,8 @@ class Runner:
     def stop(self, timeout_s: float = 5.0) -> None:
         """Take no more steps, wait up to `timeout_s` seconds for what is under way, and give the lock back.
 
-        Effects that end in time are taken in; one that takes longer is in doubt when its run is taken up again.
+        Effects that end in time are taken in; one that takes longer is told to stop, and is in doubt when its run is
+        taken up again.
         """
         self._drain_s = timeout_s
         self._stopping = True
@@ -175,6 +190,9 @@ class Runner:
         for row in changes.runs:
             self._driver.hear(row, changes.born.get(row.run_id))
             self._note_timer(row)
+            if row.status.is_terminal and self._driver.has_effect(row.run_id):
+                self._unwanted.append(row.run_id)
+                self._wake.set()
         if changes.has_commands:
             self._has_commands = True
             self._wake.set()
@@ -196,6 +214,10 @@ class Runner:
         self._late.add(run_id, pending, outcome)
         self._wake.set()
 
+    def _look_at_conversation(self, state: RunState) -> None:
+        if self._compaction.note(state):
+            self._wake.set()
+
     def _loop(self) -> None:
         while not (self._is_stopping() or self._try(self.own)):
             self._wake.wait(STANDBY_S)
@@ -211,6 +233,7 @@ class Runner:
         if not self._driver.drain(self._drain_s):
             _log.warning("stopped with effects or steps under way; effects among them will be in doubt")
         self._try(self._late.record)
+        self._driver.abandon_effects()
         self._driver.stop_workers(len(workers))
         for worker in workers:
             worker.join()
@@ -228,7 +251,9 @@ class Runner:
 
     def _decide(self) -> bool:
         did_something = self._apply_commands()
+        self._stop_unwanted()
         did_something = self._release_due() or did_something
+        did_something = self._compaction.work() or did_something
         return self._late.record() or did_something
 
     def _try(self, action: Callable[[], bool]) -> bool:
@@ -272,6 +297,7 @@ class Runner:
             commands, _ = self._stores.commands.list_after(after=self._stores.commands.get_cursor(), limit=200)
             for command in commands:
                 outcome = self._applier.apply(command)
+                self._stop_unwanted()
                 if outcome.status == "rejected":
                     _log.info("command %s was rejected: %s", command.command_id, outcome.reason)
         except BaseException:
@@ -279,6 +305,11 @@ class Runner:
             raise
         self._has_commands = self._has_commands or bool(commands)
         return bool(commands)
+
+    def _stop_unwanted(self) -> None:
+        """Tell the effects of runs that have ended to stop."""
+        while self._unwanted:
+            self._driver.stop_effect(self._unwanted.popleft())
 
     def _release_due(self) -> bool:
         """Hand over the runs whose time has come; say whether there were any."""
@@ -304,7 +335,7 @@ class Runner:
                 waits.append(max(0.0, due - self._clock.monotonic()))
         if self._driver.has_blocked:
             waits.append(BLOCKED_S)
-        if self._has_commands or self._late:
+        if self._has_commands or self._late or self._compaction:
             waits.append(TROUBLE_S)
         return min((*waits, threading.TIMEOUT_MAX)) if waits else None
 
@@ -321,3 +352,8 @@ class Runner:
             done(None, error)
         else:
             done(receipt, None)
+
+
+def _parent_of(stores: Stores, run_id: str) -> str | None:
+    row = stores.runs.row(run_id)
+    return row.parent_run_id if row is not None else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,12 @@ from abstractgateway.clock import Clock, SystemClock
 from abstractgateway.config import GatewayConfig
 from abstractgateway.jsonvalue import JsonObject, check_json
 
-from .budget import Budget
+from .budget import Budget, Stop
 from .calls import schema_of
 from .core import CoreModels
 from .errors import ModelError, Passing, Refused
 from .events import event_data
+from .keys import Pieces
 from .providers import PROVIDERS, Endpoint, endpoint_of, known_provider
 from .transport import Reply, Transport, parsed
 from .wire import SCHEMA, Draft
@@ -53,7 +53,7 @@ class ProviderModel:
         *,
         timeout_s: float | None = None,
         on_delta: OnDelta | None = None,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> JsonObject:
         """Answer one call; with `on_delta` the answer is streamed, and its pieces are given to it as they arrive.
 
@@ -169,18 +169,25 @@ class _Exchange:
         return self._streamed(reply, self._on_delta)
 
     def _streamed(self, reply: Reply, on_delta: OnDelta) -> JsonObject:
-        assembly = self._wire.assembly()
+        assembly, key = self._wire.assembly(), self._endpoint.key
+        pieces: dict[str, Pieces] = {}
         for data in event_data(reply.chunks):
             if data == _END:
                 break
-            for name, text in assembly.add(parsed(self._endpoint.key.hidden_in_answer(data))).items():
+            for name, text in assembly.add(parsed(key.hidden_in_answer(data))).items():
                 self._first_at = self._first_at or self._clock.monotonic()
-                self._has_shown = True
-                on_delta({name: text})
+                self._show(on_delta, name, pieces.setdefault(name, key.hidden_in_pieces()).shown(text))
         body = assembly.body()
         if body is None:
             raise Passing("the stream ended before the answer did")
-        return self._wire.answer(body)
+        for name, held in pieces.items():
+            self._show(on_delta, name, held.rest())
+        return self._wire.answer(_with_texts(body, key.hidden_in_answer))
+
+    def _show(self, on_delta: OnDelta, name: str, text: str) -> None:
+        if text:
+            self._has_shown = True
+            on_delta({name: text})
 
     def _described(self, answer: JsonObject, draft: Draft, refusals: list[str]) -> JsonObject:
         metadata: JsonObject = dict(answer.get("metadata") or {})
@@ -195,17 +202,22 @@ class _Exchange:
 def _storable(answer: JsonObject) -> JsonObject:
     """Return an answer that a ledger can keep. Raises `ModelError` when there is no way to."""
     try:
-        whole: JsonObject = _whole_text(answer)
+        whole: JsonObject = _with_texts(answer, _whole_text)
         check_json(whole, field="answer")
     except (ValueError, RecursionError) as error:
         raise ModelError(f"the answer cannot be stored: {error}") from None
     return whole
 
 
-def _whole_text(value: Any) -> Any:
-    """Return a value whose texts are Unicode: halves of characters are joined, or replaced where one is missing."""
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with every text in it changed."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return change(value)
     if isinstance(value, dict):
-        return {_whole_text(key): _whole_text(item) for key, item in value.items()}
-    return [_whole_text(item) for item in value] if isinstance(value, list) else value
+        return {change(key): _with_texts(item, change) for key, item in value.items()}
+    return [_with_texts(item, change) for item in value] if isinstance(value, list) else value
+
+
+def _whole_text(text: str) -> str:
+    """Return a text that is Unicode: halves of characters are joined, or replaced where one is missing."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -27,6 +27,7 @@ from .wire import SCHEMA, Draft
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty")
 _WISHES = ("reasoning_effort", "prompt_cache_key", "parallel_tool_calls")
 _PARAMS = (*_SAMPLING, *_WISHES, "stop", "tool_choice", "thinking")
+_STREAM = "stream"
 
 
 class Chat:
@@ -57,11 +58,11 @@ class Chat:
         if is_native:
             name = call.get("response_schema_name") or "StructuredOutput"
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
-        if is_streamed:
-            body.update({"stream": True, "stream_options": {"include_usage": True}})
+        if is_streamed and _STREAM not in left_out:
+            body.update({_STREAM: True, "stream_options": {"include_usage": True}})
         refused = [name for name in left_out if name in body]
         kept = {name: value for name, value in body.items() if name not in left_out}
-        optional = {name for name in (*_SAMPLING, *_WISHES, "stream_options") if name in kept}
+        optional = {name for name in (*_SAMPLING, *_WISHES, _STREAM, "stream_options") if name in kept}
         return Draft(kept, optional, sorted({*unused, *refused} - {"stream_options"}), is_native)
 
     def assembly(self) -> ChatAssembly:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
 
 from abstractgateway import __version__
@@ -20,7 +21,7 @@ from abstractgateway.config import GatewayConfig
 from abstractgateway.errors import Invalid
 from abstractgateway.jsonvalue import JsonObject, dumps, loads
 
-from .budget import Budget
+from .budget import Budget, watch
 from .errors import ModelError, Passing, Refused
 from .openai_chat import error_text
 from .providers import Endpoint
@@ -67,6 +68,38 @@ def parsed(text: str) -> JsonObject:
     return value
 
 
+class _Connection(HTTPConnection):
+    """A connection that is closed with the call that uses it."""
+
+    def connect(self) -> None:
+        super().connect()
+        watch(self.sock)
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        watch(self.sock)
+        super().request(*arguments, **options)
+
+
+class _SecureConnection(HTTPSConnection):
+    """The same, with TLS."""
+
+    def connect(self) -> None:
+        super().connect()
+        watch(self.sock)
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        watch(self.sock)
+        super().request(*arguments, **options)
+
+
+class _Plain(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _Secure(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
 class Transport:
     """Posts requests; its connections are shared by all threads and used again."""
 
@@ -74,6 +107,7 @@ class Transport:
         self._config = config
         self._clock = clock
         self._pools = urllib3.PoolManager(maxsize=config.effect_workers)
+        self._pools.pool_classes_by_scheme = {"http": _Plain, "https": _Secure}
 
     def post(
         self,
@@ -121,7 +155,7 @@ class Transport:
         read: Callable[[Reply], Result],
         budget: Budget,
     ) -> Result:
-        with _named(endpoint), _network_errors(self._config, budget):
+        with _named(endpoint), _network_errors(self._config, budget), budget.watching():
             budget.check()
             timeout = urllib3.Timeout(
                 connect=budget.shorter(self._config.llm_connect_timeout_s),
@@ -207,17 +241,21 @@ def _network_errors(config: GatewayConfig, budget: Budget) -> Iterator[None]:
     """Turn what the client library raises into errors of ours; its own name addresses, and hold whole requests."""
     try:
         yield
-    except NewConnectionError as error:
-        raise Passing(f"no connection: {_reason(error)}") from None
-    except ConnectTimeoutError:
-        raise Passing(f"no connection within {config.llm_connect_timeout_s:g} s") from None
-    except ReadTimeoutError:
-        budget.check()  # what was left of the call's time may have been less
-        raise ModelError(f"silent for {config.llm_read_timeout_s:g} s (ABSTRACTGATEWAY_LLM_READ_TIMEOUT_S)") from None
-    except SSLError as error:
-        raise ModelError(f"no secure connection: {str(error)[:200]}") from None
     except HTTPError as error:
-        raise Passing(f"the connection broke ({type(error).__name__})") from None
+        budget.check()  # what was left of the call's time may have been less, or its end have closed the connection
+        raise _ours(error, config) from None
+
+
+def _ours(error: HTTPError, config: GatewayConfig) -> ModelError:
+    if isinstance(error, NewConnectionError):
+        return Passing(f"no connection: {_reason(error)}")
+    if isinstance(error, ConnectTimeoutError):
+        return Passing(f"no connection within {config.llm_connect_timeout_s:g} s")
+    if isinstance(error, ReadTimeoutError):
+        return ModelError(f"silent for {config.llm_read_timeout_s:g} s (ABSTRACTGATEWAY_LLM_READ_TIMEOUT_S)")
+    if isinstance(error, SSLError):
+        return ModelError(f"no secure connection: {str(error)[:200]}")
+    return Passing(f"the connection broke ({type(error).__name__})")
 
 
 def _reason(error: Exception) -> str:

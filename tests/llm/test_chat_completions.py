@@ -207,6 +207,16 @@ def test_a_streamed_answer_is_shown_as_it_comes_and_is_the_same_in_the_end(model
     assert answer["ttft_ms"] >= 0
 
 
+def test_a_provider_that_does_not_stream_is_asked_for_the_whole_answer(model_of: Open) -> None:
+    refusal = failed(400, "the parameter 'stream' is not supported with this model")
+    with Provider(refusal, said(chat("hello"))) as provider:
+        answer = model_of(provider).generate({"prompt": "p"}, on_delta=lambda delta: None)
+
+    assert (answer["content"], answer["metadata"]) == ("hello", {})
+    assert provider.bodies[0]["stream"] is True
+    assert not {"stream", "stream_options"} & provider.bodies[1].keys()
+
+
 def test_tool_calls_and_thoughts_are_put_together_from_a_stream(model_of: Open) -> None:
     deltas: list[Any] = []
     first = {"index": 0, "id": "c1", "function": {"name": "add", "arguments": ""}}

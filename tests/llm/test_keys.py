@@ -71,6 +71,18 @@ def test_an_answer_that_says_the_key_is_shown_without_it(model_of: Open, is_stre
     assert KEY not in repr((answer, deltas))
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 50])
+def test_a_key_that_comes_in_pieces_is_hidden_in_them_and_in_the_answer(model_of: Open, size: int) -> None:
+    said_by_it = f"keys: {KEY}, s{KEY}{KEY}, {KEY[:-1]} and sk-"
+    parts = [said_by_it[at : at + size] for at in range(0, len(said_by_it), size)]
+    deltas: list[Any] = []
+    with Provider(streamed(chat_chunks(*parts))) as provider:
+        answer = model_of(provider).generate({"prompt": "p"}, on_delta=deltas.append)
+
+    assert answer["content"] == f"keys: [key], s[key][key], {KEY[:-1]} and sk-"
+    assert "".join(delta["content"] for delta in deltas) == answer["content"]
+
+
 @pytest.mark.parametrize("key", ["sk with blanks", "sk-line\nbreak", "sk-é"])
 def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> None:
     model = ProviderModel(GatewayConfig(provider="openai", model="m", openai_api_key=key))

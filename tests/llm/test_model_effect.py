@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import Any
 
 import pytest
 
-from abstractgateway.runtime.effects.model import MAX_MEDIA_BYTES, call_model
+from abstractgateway.runtime.effects.model import call_model
+from abstractgateway.runtime.effects.model_input import MAX_MEDIA_BYTES
 from abstractgateway.runtime.models import Effect, EffectOutcome, EffectType, RunState
 from abstractgateway.testing import ScriptedModel
+from tests.runner.bench import Bench
+from tests.runtime.workflows import effect, end, spec
 
 ARTIFACTS = {"a1": ("image/png", b"png"), "big": ("image/png", b"0" * (MAX_MEDIA_BYTES + 1))}
 
@@ -168,3 +172,194 @@ def test_arguments_that_are_no_object_stay_as_they_were_written() -> None:
 
     assert outcome.result is not None
     assert [call["arguments"] for call in outcome.result["tool_calls"]] == [{"a": 1}, {}, "{broken", "[1]"]
+
+
+class Writing:
+    """A model that tells of its answers while it writes them."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self._answers = list(answers)
+
+    def generate(self, call: dict[str, Any], *, on_delta: Any = None, stop: Any = None) -> dict[str, Any]:
+        self.calls.append(call)
+        answer = self._answers.pop(0)
+        if on_delta is not None:
+            on_delta({"content": answer["content"]})
+        return answer
+
+
+def test_a_model_is_given_what_it_asks_for_and_a_new_answer_makes_the_first_void() -> None:
+    pieces: list[Any] = []
+    cut = {"content": "hal", "finish_reason": "length"}
+    model = Writing(cut, {"content": "half and half"})
+
+    perform(model, {"prompt": "p", "max_output_tokens": 5}, on_delta=pieces.append)
+    perform(Writing({"content": "alone"}), {"prompt": "p"})
+
+    assert pieces == [{"content": "hal"}, {"restart": True}, {"content": "half and half"}]
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ({"content": "seven"}, "it is not one JSON value"),
+        ({"content": '{"n": "seven"}'}, "n: is string, not integer"),
+        ({"content": None, "data": {}}, "n: is missing"),
+    ],
+)
+def test_an_answer_of_another_form_is_asked_for_once_more(first: dict[str, Any], why: str) -> None:
+    model = ScriptedModel([first, '{"n": 7}'])
+
+    outcome = perform(model, {"prompt": "p", "response_schema": SCHEMA}, idempotency_key="k")
+
+    assert outcome.result is not None
+    asked = model.calls[1]
+    assert outcome.result["data"] == {"n": 7}
+    assert outcome.result["metadata"]["_schema_repair"] == {"attempts": 2, "problems": [why]}
+    assert [message["role"] for message in asked["messages"]] == ["user", "assistant", "user"]
+    assert why in asked["messages"][-1]["content"]
+    assert (asked["prompt"], asked["idempotency_key"]) == ("", "k.form")
+
+
+def test_a_form_that_stays_wrong_is_a_failure_that_says_what_is_wrong() -> None:
+    model = ScriptedModel(["no", '{"n": null}'])
+
+    outcome = perform(model, {"prompt": "p", "response_schema": SCHEMA})
+
+    assert outcome.result is None
+    assert "does not fit, also after it was told why: n: is null, not integer" in str(outcome.error)
+    assert len(model.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": None, "tool_calls": [{"name": "f", "arguments": {}}]},
+        {"content": '{"n":', "finish_reason": "length"},
+        {"content": '{"n": 1}'},
+    ],
+)
+def test_tools_first_a_cut_off_answer_that_is_allowed_and_one_that_fits_are_taken(answer: dict[str, Any]) -> None:
+    model = ScriptedModel([answer])
+
+    outcome = perform(model, {"prompt": "p", "response_schema": SCHEMA, "allow_truncation": True})
+
+    assert outcome.result is not None
+    assert len(model.calls) == 1
+
+
+def message(role: str, size: int = 400, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": role[0] * size, **more}
+
+
+def sent(payload: dict[str, Any], *, vars: dict[str, Any] | None = None) -> tuple[list[str], dict[str, Any]]:
+    """Return the roles of the messages that reach the model, and the metadata of the result."""
+    model = ScriptedModel(["ok"])
+    outcome = perform(model, payload, vars=vars)
+    assert outcome.result is not None, outcome.error
+    return [item["role"] for item in model.calls[0]["messages"]], outcome.result.get("metadata") or {}
+
+
+CALLED = message("assistant", tool_calls=[{"name": "f", "arguments": {}}])
+LONG = [
+    message("system"),
+    message("user"),
+    message("assistant"),
+    message("user"),
+    CALLED,
+    message("tool"),
+    message("tool"),
+]
+
+
+@pytest.mark.parametrize(
+    ("limit", "roles"),
+    [
+        (10_000, ["system", "user", "assistant", "user", "assistant", "tool", "tool"]),
+        (600, ["system", "user", "assistant", "tool", "tool"]),
+        (400, ["system", "user"]),
+        (1, ["system", "user"]),
+    ],
+)
+def test_a_call_that_is_too_long_goes_without_its_oldest_turns(limit: int, roles: list[str]) -> None:
+    kept, metadata = sent({"messages": LONG, "max_input_tokens": limit})
+
+    note = metadata.get("_input_trimming")
+    assert kept == roles
+    assert (note is None) == (len(roles) == len(LONG))
+    if note is not None:
+        assert (note["max_input_tokens"], note["dropped_messages"]) == (limit, len(LONG) - len(roles))
+        assert note["estimated_tokens"] < note["estimated_tokens_before"]
+
+
+def test_the_limit_of_the_run_counts_for_what_goes_in_too_and_can_be_switched_off() -> None:
+    limits = {"_limits": {"max_input_tokens": 150}}
+    turns = [message("user"), message("assistant"), message("user")]
+
+    assert sent({"messages": turns}, vars=limits)[0] == ["user"]
+    assert sent({"messages": turns}, vars={**limits, "_runtime": {"disable_input_trimming": True}})[0] == [
+        "user",
+        "assistant",
+        "user",
+    ]
+    assert sent({"messages": turns, "max_input_tokens": 10_000}, vars=limits)[0] == ["user", "assistant", "user"]
+
+
+def test_with_a_prompt_of_its_own_a_call_needs_no_message() -> None:
+    assert sent({"prompt": "p" * 400, "messages": [message("user")], "max_input_tokens": 50})[0] == []
+
+
+def test_a_call_says_whose_it_is() -> None:
+    model = ScriptedModel(["ok"])
+    run = RunState.new(workflow_id="w", entry_node="n", vars={}, session_id="s", parent_run_id="p")
+
+    call_model(model, None)(run, Effect(EffectType.LLM_CALL, {"prompt": "p", "params": {"seed": 1}}), None)
+
+    assert model.calls[0]["params"] == {
+        "seed": 1,
+        "trace_metadata": {
+            "run_id": run.run_id,
+            "workflow_id": "w",
+            "node_id": "n",
+            "session_id": "s",
+            "parent_run_id": "p",
+        },
+    }
+
+
+def key_of(prompt_cache: Any, *, session_id: str | None = "s", node: str = "n") -> Any:
+    model = ScriptedModel(["ok"])
+    run = RunState.new(
+        workflow_id="w", entry_node=node, vars={"_runtime": {"prompt_cache": prompt_cache}}, session_id=session_id
+    )
+    call_model(model, None)(run, Effect(EffectType.LLM_CALL, {"prompt": "p", "provider": "x", "model": "y"}), None)
+    return model.calls[0]["params"].get("prompt_cache_key")
+
+
+def test_calls_of_one_node_in_one_session_share_a_cache_where_that_is_wished() -> None:
+    digest = hashlib.sha256(b"v1|s|x|y|w|n").hexdigest()[:24]
+
+    assert key_of(True) == key_of({"enabled": True, "version": 1}) == f"abstractgateway:{digest}"
+    assert key_of({"enabled": True, "namespace": "mine"}) == f"mine:{digest}"
+    assert key_of(True, node="other") != key_of(True)
+    assert [key_of(None), key_of(False), key_of({"enabled": False}), key_of(True, session_id=None)] == [None] * 4
+
+
+def test_attachments_that_wait_for_the_next_call_go_with_it_once() -> None:
+    model = ScriptedModel(lambda call: "ok")
+    asked = effect("ask", EffectType.LLM_CALL, {"prompt": "p", "media": {"$artifact": "a1"}}, then="again")
+    again = effect("again", EffectType.LLM_CALL, {"prompt": "p"}, then="end")
+    bench = Bench()
+    bench.handlers = {EffectType.LLM_CALL: call_model(model, None, ARTIFACTS.get)}
+    workflow = spec("asks", ask=asked, again=again, end=end())
+
+    run_id = bench.start(workflow, {"_runtime": {"pending_media": [{"$artifact": "a1", "name": "p.png"}]}})
+    bench.runner().run_until_idle()
+
+    assert [len(call.get("media", [])) for call in model.calls] == [2, 0]
+    assert model.calls[0]["media"][1]["name"] == "p.png"
+    assert "pending_media" not in bench.state(run_id).vars["_runtime"]

@@ -8,12 +8,14 @@ import pytest
 
 from abstractgateway.clock import SystemClock
 from abstractgateway.stores import open_file_stores, open_memory_stores, open_sqlite_stores
+from tests.postgres.server import open_test_database
 from tests.runner.bench import Bench
 
 OPEN = {
     "memory": lambda path: open_memory_stores(),
     "file": lambda path: open_file_stores(path),
     "sqlite": lambda path: open_sqlite_stores(path),
+    "postgres": open_test_database,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from abstractgateway.errors import LeaseLost, Unavailable
+from abstractgateway.runner.deltas import Deltas
 from abstractgateway.runner.driver import Driver
 from abstractgateway.runner.pool import InlinePool
 from abstractgateway.runtime import (
@@ -454,6 +455,7 @@ def driver_of(bench: Bench, on_put_aside: Callable[[], None] | None = None) -> D
         runtime=bench.runtime(),
         find_workflow=bench.registry.get_or_raise,
         effects=InlinePool(),
+        deltas=Deltas(lambda run_id: None),
         commit=bench.stores.submit,
         step_batch=100,
         on_trouble=refuse,
