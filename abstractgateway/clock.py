@@ -48,11 +48,9 @@ def parse_iso(text: str, *, field: str = "timestamp") -> datetime:
         cleaned = cleaned[:-1] + "+00:00"
     try:
         instant = datetime.fromisoformat(_with_six_digits(cleaned))
-    except ValueError as error:
+        return instant.replace(tzinfo=timezone.utc) if instant.tzinfo is None else instant.astimezone(timezone.utc)
+    except (ValueError, OverflowError) as error:  # an offset may lead out of the years that there are
         raise Invalid(field, f"{text!r} is not an ISO 8601 time such as '2026-11-21T07:00:00+00:00'") from error
-    if instant.tzinfo is None:
-        return instant.replace(tzinfo=timezone.utc)
-    return instant.astimezone(timezone.utc)
 
 
 def _with_six_digits(text: str) -> str:

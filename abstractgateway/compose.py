@@ -5,52 +5,100 @@ from __future__ import annotations
 import pkgutil
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from .clock import Clock, SystemClock
 from .config import GatewayConfig
 from .errors import Unavailable
-from .hosts import BundleHost, HostedWorkflows, StartedFlows, VisualflowHost
+from .hosts import BundleHost, HostedWorkflows, StartedFlows, VisualflowHost, WorkflowHost
+from .hosts.drawn_schedules import DIRECTORY as DRAWINGS_DIR
+from .hosts.drawn_schedules import DrawnSchedules
 from .jsonvalue import JsonObject
+from .knowledge import MemoryTripleStore, Owners, SqliteTripleStore, StoredKnowledge, TripleStore
 from .runner import Runner, RunnerElsewhere, RunnerLock
+from .runtime import budgets
 from .runtime.effects import ExternalEffect
-from .runtime.effects.model import LanguageModel, ReadArtifact, call_model, no_model
-from .runtime.effects.tools import FunctionTools, ToolBox, call_tools
+from .runtime.effects.model import LanguageModel, call_model, no_model
+from .runtime.effects.model_input import ReadArtifact
+from .runtime.effects.tools import (
+    NEEDS_APPROVAL,
+    CombinedTools,
+    FunctionTools,
+    ToolBox,
+    ToolMode,
+    ToolSource,
+    call_tools,
+)
 from .runtime.limits import RuntimeConfig
-from .runtime.models import EffectType
+from .runtime.models import EffectType, RunState
 from .runtime.policy import InDoubt, NoRetryPolicy, Reconciler
-from .runtime.runtime import Runtime
+from .runtime.runtime import Runtime, transact
+from .runtime.signals import OnDelta, Stop
+from .security.addresses import FetchRules
 from .security.workspace import WorkspacePolicy
 from .service.artifacts import ArtifactService
+from .service.attachments import AttachmentService
 from .service.bundles import BundleService
 from .service.bundles_of_flows import FlowFileService
 from .service.commands import CommandService
 from .service.deprecations import FILE_NAME as DEPRECATIONS_FILE
 from .service.deprecations import Deprecations
+from .service.embeddings import FILE_NAME as EMBEDDINGS_FILE
+from .service.embeddings import Embedder, EmbedderOfSettings, EmbeddingChoice, EmbeddingService, OwnEmbedder
 from .service.gateway import GatewayService
+from .service.knowledge import KnowledgeService
 from .service.ledger import LedgerService
+from .service.media import Media
+from .service.on_request import OnRequest
+from .service.providers_of_settings import ProvidersOfSettings
 from .service.readiness import Readiness
 from .service.run_inputs import RunInputs
 from .service.runs import RunService
-from .service.workspace_files import WorkspaceFiles
+from .service.schedules import Drawings, NoDrawings, ScheduledStarts, ScheduleService
+from .service.semantics import SemanticsService
+from .service.visualflows import ScratchDirectory, VisualflowFiles, VisualflowService
+from .service.workflow_snapshots import WorkflowSnapshots
+from .service.workspace import FileIndices, WorkspaceService
+from .service.workspace_view import WorkspaceViews
 from .stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from .stores.base import Stores
+from .tools.attachments import AttachmentTools
+from .tools.commands import CommandTools
+from .tools.fetching import Fetcher, FetchTools
+from .tools.files import FileTools
+from .tools.table import BuiltinTools
+from .tools.workspace_files import WorkspaceFiles
 from .visualflow.nodes.code import run_code
 from .visualflow.nodes.files import read_file, write_file
-from .visualflow.nodes.knowledge import KnowledgeGraph, knowledge_effects
+from .visualflow.nodes.knowledge import KnowledgeGraph, knowledge_effects, knowledge_in_doubt
 from .visualflow.sandbox import CodeLimits, CodePool, CodeRunner, shared_pool
 
 CODE_PATIENCE_S = 0.2
 """How long a code node may hold a worker that other runs wait for; with more it becomes an effect of its own."""
 
+RETRY: InDoubt = "retry"
+
 LOCK_FILE = "gateway_runner.lock"
 
 _MODEL = "abstractgateway_llm:open_model"
+_EMBEDDER = "abstractgateway_llm.embeddings:open_embedder"
+_CATALOGUE = "abstractgateway_llm.catalogue:open_catalogue"
+_MEDIA = "abstractgateway_llm.media_services:open_media"
+_POSTGRES = "abstractgateway_postgres:open_postgres_stores"
+_MCP_TOOLS = "abstractgateway_mcp:open_tools"
 
 
 class _ProviderModels(Protocol):
-    def generate(self, call: JsonObject, *, timeout_s: float | None = None) -> JsonObject: ...
+    def generate(
+        self,
+        call: JsonObject,
+        *,
+        timeout_s: float | None = None,
+        on_delta: OnDelta | None = None,
+        stop: Stop | None = None,
+    ) -> JsonObject: ...
     def problem(self) -> str | None: ...
     def close(self) -> None: ...
 
@@ -63,9 +111,17 @@ class ModelsOfSettings:
         self._lock = threading.Lock()
         self._opened: _ProviderModels | None = None
 
-    def generate(self, call: JsonObject, *, timeout_s: float | None = None) -> JsonObject:
-        """Answer one call. Raises `Unavailable` when the extra that it needs is not installed."""
-        return self._open(call.get("provider")).generate(call, timeout_s=timeout_s)
+    def generate(
+        self,
+        call: JsonObject,
+        *,
+        timeout_s: float | None = None,
+        on_delta: OnDelta | None = None,
+        stop: Stop | None = None,
+    ) -> JsonObject:
+        """Answer one call, streamed if it may be. Raises `Unavailable` when the extra that it needs is not installed."""
+        tell = on_delta if self._config.llm_stream else None
+        return self._open(call.get("provider")).generate(call, timeout_s=timeout_s, on_delta=tell, stop=stop)
 
     def problem(self) -> str | None:
         """Return why calls to the provider of the settings cannot be answered, as far as is known beforehand."""
@@ -89,14 +145,36 @@ class ModelsOfSettings:
             return self._opened
 
     def _loaded(self, provider: Any) -> _ProviderModels:
-        try:
-            loaded: _ProviderModels = pkgutil.resolve_name(_MODEL)(self._config)
-        except ImportError as error:
-            who = f"provider {provider!r} needs" if provider else "model calls need"
-            raise Unavailable(
-                f"{who} the extra llm: pip install 'abstractgateway[llm]' ({error})", code="llm_extra_missing"
-            ) from error
+        who = f"provider {provider!r} needs" if provider else "model calls need"
+        loaded: _ProviderModels = _of_llm(_MODEL, who)(self._config)
         return loaded
+
+
+class McpToolBox(ToolBox, Protocol):
+    """The tools of the servers of the settings, of which there are none until they are connected."""
+
+    def connect(self) -> None:
+        """Begin to connect, without waiting."""
+
+    def close(self) -> None:
+        """End all servers, within seconds."""
+
+
+def open_mcp_tools(config: GatewayConfig) -> McpToolBox | None:
+    """Return the tools of the servers that the settings name, None where they name none.
+
+    Raises `Invalid` for a wrong entry, `Unavailable` when the extra that they need is not installed.
+    """
+    if config.mcp_servers is None:
+        return None
+    try:
+        opened: McpToolBox = pkgutil.resolve_name(_MCP_TOOLS)(config)
+    except ImportError as error:
+        raise Unavailable(
+            f"ABSTRACTGATEWAY_MCP_SERVERS needs the extra mcp: pip install 'abstractgateway[mcp]' ({error})",
+            code="mcp_extra_missing",
+        ) from error
+    return opened
 
 
 def open_gateway(
@@ -105,32 +183,54 @@ def open_gateway(
     model: LanguageModel | None = None,
     tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
     knowledge: KnowledgeGraph | None = None,
+    embedder: Embedder | None = None,
+    media: Media | None = None,
     reconcilers: Mapping[EffectType, Reconciler] | None = None,
 ) -> GatewayService:
     """Open a gateway and start its runner, unless the settings leave that to another process.
 
-    Without a model, the providers of the settings answer.
+    Without a model, the providers of the settings answer; without a knowledge graph, statements are kept where the
+    settings say.
     """
     clock = SystemClock()
     own_model = ModelsOfSettings(config) if model is None else None
+    providers = open_providers(config)
+    mcp_tools = open_mcp_tools(config)
+    own_tools = _joined(as_tool_box(tools), mcp_tools)
     stores = open_stores(config)
+    own_knowledge = open_knowledge(config, stores, clock) if knowledge is None else None
+    own_embedder = open_embedder(config) if embedder is None else None
+    scratch = ScratchDirectory()
     code = open_code_pool(config)
     host = open_host(config, code)
-    hosted = HostedWorkflows(host)
+    deprecations = open_deprecations(config, clock)
+    starts = scheduled_starts(stores, host, deprecations)
+    hosted = HostedWorkflows(host, seed_of=starts.seed)
     runtime = build_runtime(
         config,
         stores=stores,
         hosted=hosted,
         clock=clock,
         model=own_model if model is None else model,
-        tools=as_tool_box(tools),
+        tools=own_tools,
         code_runner=code,
-        knowledge=knowledge,
+        knowledge=knowledge or cast(StoredKnowledge, own_knowledge),
         reconcilers=reconcilers,
     )
     started = StartedFlows(hosted=hosted, stores=stores, code_runner=code, max_depth=config.max_subflow_depth)
-    runner = _build_runner(config, stores, runtime, started) if config.runner_enabled else None
-    deprecations = open_deprecations(config, clock)
+    schedules = ScheduleService(
+        stores=stores,
+        runtime=runtime,
+        host=host,
+        starts=starts,
+        get_bundle=host.get_bundle if isinstance(host, BundleHost) else None,
+        check_start=deprecations.check_start,
+        clamp=workspace_policy(config).clamp,
+        drawings=open_drawings(config),
+    )
+    runner = _build_runner(config, stores, runtime, started, schedules) if config.runner_enabled else None
+    bundles = _bundle_service(config, host, deprecations, schedules)
+    workspace = open_workspace(config, clock)
     service = GatewayService(
         config=config,
         stores=stores,
@@ -146,21 +246,130 @@ def open_gateway(
         ),
         ledger=LedgerService(stores=stores),
         commands=CommandService(stores=stores, clock=clock),
-        bundles=_bundle_service(config, host, deprecations),
+        bundles=bundles,
         artifacts=ArtifactService(stores=stores),
-        inputs=RunInputs(runs=stores.runs, artifacts=stores.artifacts, host=host),
+        inputs=RunInputs(
+            runs=stores.runs, artifacts=stores.artifacts, host=host, workspace_base=workspace_policy(config).base
+        ),
+        schedules=schedules,
+        knowledge=KnowledgeService(own_knowledge),
         readiness=Readiness(stores=stores, data_dir=_durable_dir(config)),
-        on_close=lambda: _close(code, own_model),
+        visualflows=VisualflowService(files=_visualflow_files(config, scratch), bundles=bundles, clock=clock),
+        attachments=_attachment_service(config, stores, clock, workspace),
+        workspace=workspace,
+        semantics=SemanticsService(Path(config.semantics_file) if config.semantics_file else None),
+        embeddings=EmbeddingService(embedder or cast(EmbedderOfSettings, own_embedder)),
+        on_request=OnRequest.of(
+            config,
+            stores=stores,
+            clock=clock,
+            host=host,
+            list_bundles=bundles.list,
+            tools=offered_tools(config, stores, own_tools),
+            model=model or cast(ModelsOfSettings, own_model),
+            is_own_model=model is not None,
+            media=media,
+            providers=providers,
+            knowledge=lambda: own_knowledge.store.describe() if own_knowledge is not None else None,
+        ),
+        on_close=lambda: _close(code, own_model, mcp_tools, own_knowledge, own_embedder, scratch, providers),
     )
     if runner is not None:
-        runner.start()
+        _start(runner, mcp_tools)
     return service
 
 
-def _close(code: CodePool, model: ModelsOfSettings | None) -> None:
+def _start(runner: Runner, mcp_tools: McpToolBox | None) -> None:
+    runner.start()
+    if mcp_tools is not None:
+        mcp_tools.connect()
+
+
+def _close(
+    code: CodePool,
+    model: ModelsOfSettings | None,
+    mcp_tools: McpToolBox | None,
+    knowledge: StoredKnowledge | None,
+    embedder: EmbedderOfSettings | None,
+    scratch: ScratchDirectory,
+    providers: ProvidersOfSettings,
+) -> None:
     code.close()
+    scratch.close()
+    providers.close()
     if model is not None:
         model.close()
+    if mcp_tools is not None:
+        mcp_tools.close()
+    if knowledge is not None:
+        knowledge.store.close()
+    if embedder is not None:
+        embedder.close()
+
+
+def open_providers(config: GatewayConfig) -> ProvidersOfSettings:
+    """Return what lists models and makes media as the settings say."""
+
+    def load(part: str) -> Any:
+        return _of_llm(part, "lists of models, speech and images need")(config)
+
+    return ProvidersOfSettings(
+        catalogue=partial(load, _CATALOGUE), media=partial(load, _MEDIA)
+    )
+
+
+def _of_llm(name: str, who: str) -> Any:
+    try:
+        return pkgutil.resolve_name(name)
+    except ImportError as error:
+        raise Unavailable(
+            f"{who} the extra llm: pip install 'abstractgateway[llm]' ({error})", code="llm_extra_missing"
+        ) from error
+
+
+def open_embedder(config: GatewayConfig) -> EmbedderOfSettings:
+    """Return what makes vectors as the settings say; its adapter is loaded by the first who needs it."""
+    directory = _durable_dir(config)
+    choice = EmbeddingChoice(
+        directory / EMBEDDINGS_FILE if directory else None,
+        provider=config.embedding_provider,
+        model=config.embedding_model,
+    )
+
+    def opened(provider: str, model: str) -> OwnEmbedder:
+        embedder: OwnEmbedder = _of_llm(_EMBEDDER, "embeddings need")(config, provider, model)
+        return embedder
+
+    return EmbedderOfSettings(choice, opened)
+
+
+def open_workspace(config: GatewayConfig, clock: Clock) -> WorkspaceService:
+    """Return the operator's directories as clients see them."""
+    mounts = ((name, str(Path(directory))) for name, directory in config.workspace_mounts)
+    indices = FileIndices(clock=clock, ttl_s=config.file_index_ttl_s, max_files=config.file_index_max_files)
+    return WorkspaceService(
+        views=WorkspaceViews(workspace_policy(config), mounts),
+        indices=indices,
+        max_attachment_bytes=config.max_attachment_bytes,
+    )
+
+
+def _attachment_service(
+    config: GatewayConfig, stores: Stores, clock: Clock, workspace: WorkspaceService
+) -> AttachmentService:
+    return AttachmentService(
+        transact=partial(transact, stores, clock, max_inline_bytes=config.max_inline_bytes),
+        artifacts=stores.artifacts,
+        workspace=workspace,
+        max_bytes=config.max_attachment_bytes,
+    )
+
+
+def _visualflow_files(config: GatewayConfig, scratch: ScratchDirectory) -> VisualflowFiles:
+    """Return where flows are drawn: the directory of the settings; with stores in memory, one that goes with them."""
+    directory = _durable_dir(config)
+    kept = Path(config.visualflows_dir) if config.visualflows_dir else directory and directory / "visualflows"
+    return VisualflowFiles(scratch if kept is None else lambda: kept)
 
 
 def open_host(config: GatewayConfig, code_runner: CodeRunner | None = None) -> BundleHost | VisualflowHost:
@@ -170,16 +379,32 @@ def open_host(config: GatewayConfig, code_runner: CodeRunner | None = None) -> B
 
 
 def _bundle_service(
-    config: GatewayConfig, host: BundleHost | VisualflowHost, deprecations: Deprecations
+    config: GatewayConfig, host: BundleHost | VisualflowHost, deprecations: Deprecations, schedules: ScheduleService
 ) -> BundleService | FlowFileService:
     if isinstance(host, VisualflowHost):
         return FlowFileService(host=host)
-    return BundleService(host=host, deprecations=deprecations, max_bytes=config.max_bundle_bytes)
+    return BundleService(
+        host=host, deprecations=deprecations, max_bytes=config.max_bundle_bytes, made_flow=schedules.flow
+    )
+
+
+def scheduled_starts(stores: Stores, host: WorkflowHost, deprecations: Deprecations) -> ScheduledStarts:
+    """Return what an execution that a schedule starts is given."""
+    snapshots = WorkflowSnapshots(artifacts=stores.artifacts, host=host)
+    return ScheduledStarts(host=host, snapshots=snapshots, check_start=deprecations.check_start)
+
+
+def open_drawings(config: GatewayConfig) -> Drawings:
+    """Return where the drawings of schedules are kept."""
+    directory = _durable_dir(config)
+    return DrawnSchedules(directory / DRAWINGS_DIR) if directory else NoDrawings()
 
 
 def open_stores(config: GatewayConfig) -> Stores:
     """Return the stores that the settings name. Raises `Unavailable` when the data directory cannot be used."""
     is_durable = config.durability == "full"
+    if config.store_backend == "postgres":
+        return _open_postgres_stores(config, is_durable)
     try:
         if config.store_backend == "sqlite":
             return open_sqlite_stores(config.data_dir, database=config.database_path, is_durable=is_durable)
@@ -192,6 +417,41 @@ def open_stores(config: GatewayConfig) -> Stores:
             "set ABSTRACTGATEWAY_DATA_DIR to one that can be written",
             code="data_dir_unusable",
         ) from error
+
+
+def _open_postgres_stores(config: GatewayConfig, is_durable: bool) -> Stores:
+    try:
+        open_stores = pkgutil.resolve_name(_POSTGRES)
+    except ImportError as error:
+        raise Unavailable(
+            f"the store backend 'postgres' needs the extra postgres: pip install 'abstractgateway[postgres]' ({error})",
+            code="postgres_extra_missing",
+        ) from error
+    stores: Stores = open_stores(
+        config.database_url,
+        artifacts_dir=config.database_artifacts_dir,
+        is_durable=is_durable,
+        connections=config.database_connections,
+    )
+    return stores
+
+
+def open_knowledge(config: GatewayConfig, stores: Stores, clock: Clock) -> StoredKnowledge:
+    """Return the knowledge graph of the settings; its file is opened when it is first needed."""
+    path = config.knowledge_path
+    is_durable = config.durability == "full"
+    store: TripleStore = SqliteTripleStore(path, is_durable=is_durable) if path is not None else MemoryTripleStore()
+    return knowledge_in(store, stores, clock)
+
+
+def knowledge_in(store: TripleStore, stores: Stores, clock: Clock) -> StoredKnowledge:
+    """Return the knowledge graph that keeps its statements in a store, for the runs of these stores."""
+
+    def peek(run_id: str) -> RunState | None:
+        found = stores.runs.open(run_id)
+        return found.state if found is not None else None
+
+    return StoredKnowledge(store, Owners(peek), clock)
 
 
 def open_deprecations(config: GatewayConfig, clock: Clock) -> Deprecations:
@@ -212,7 +472,7 @@ def workspace_policy(config: GatewayConfig) -> WorkspacePolicy:
     return WorkspacePolicy(
         roots=tuple(str(directory) for directory in (*named, workspaces)),
         base=str(base or workspaces),
-        may_clients_choose=config.client_workspace_scope,
+        may_clients_choose=config.client_workspace_scope or config.tool_mode == "local",
     )
 
 
@@ -238,8 +498,8 @@ def build_runtime(
     clock: Clock,
     model: LanguageModel | None,
     tools: ToolBox,
+    knowledge: KnowledgeGraph,
     code_runner: CodeRunner | None = None,
-    knowledge: KnowledgeGraph | None = None,
     reconcilers: Mapping[EffectType, Reconciler] | None = None,
 ) -> Runtime:
     """Return the kernel with the handlers of the effects that reach outside.
@@ -247,12 +507,12 @@ def build_runtime(
     `code_runner` executes what code nodes do not finish while their run's step is being taken; `reconcilers` find out
     what became of effects that a crash interrupted.
     """
-    files = WorkspaceFiles(
-        policy=workspace_policy(config), workspaces_dir=str(_workspaces_dir(config)), runs=stores.runs
-    )
+    files = _workspace_files(config, stores)
+    builtin = builtin_tools(config, files, stores, tools)
+    tools = _offered(builtin, tools)
     handlers: dict[EffectType, ExternalEffect] = {
         EffectType.LLM_CALL: call_model(model, tools, _reader(stores)) if model is not None else no_model,
-        EffectType.TOOL_CALLS: call_tools(tools),
+        EffectType.TOOL_CALLS: call_tools(tools, cast(ToolMode, config.tool_mode)),
         EffectType.RUN_CODE: run_code(code_runner or shared_pool()),
         EffectType.READ_FILE: read_file(files),
         EffectType.WRITE_FILE: write_file(files),
@@ -262,15 +522,40 @@ def build_runtime(
         stores=stores,
         effect_handlers=handlers,
         workflow_registry=hosted,
-        config=RuntimeConfig(provider=config.provider, model=config.model),
+        config=RuntimeConfig(provider=config.provider, model=config.model, budget=_budget(config)),
         effect_policy=NoRetryPolicy(timeout=config.effect_timeout_s or None),
-        in_doubt={EffectType.READ_FILE: "retry", EffectType.WRITE_FILE: "retry"},  # a second time changes nothing
-        in_doubt_tools=cast("dict[str, InDoubt]", dict(config.in_doubt_tools)),
+        in_doubt={  # what a second time changes nothing of
+            EffectType.READ_FILE: "retry",
+            EffectType.WRITE_FILE: "retry",
+            **knowledge_in_doubt(knowledge),
+        },
+        in_doubt_tools={**dict.fromkeys(builtin.repeatable(), RETRY), **in_doubt_rules(config)},
         reconcilers=reconcilers,
         clock=clock,
         max_inline_bytes=config.max_inline_bytes,
         max_run_bytes=config.max_run_bytes,
     )
+
+
+def offered_tools(config: GatewayConfig, stores: Stores, own: ToolBox) -> CombinedTools:
+    """Return all that agents and flows may call: the gateway's own tools and those of the program."""
+    return _offered(builtin_tools(config, _workspace_files(config, stores), stores, own), own)
+
+
+def _offered(builtin: BuiltinTools, own: ToolBox) -> CombinedTools:
+    return CombinedTools([ToolSource("the gateway", builtin), ToolSource("the program", own)])
+
+
+def _workspace_files(config: GatewayConfig, stores: Stores) -> WorkspaceFiles:
+    return WorkspaceFiles(
+        policy=workspace_policy(config), workspaces_dir=str(_workspaces_dir(config)), runs=stores.runs
+    )
+
+
+def _budget(config: GatewayConfig) -> dict[str, float]:
+    """Return what every run may use at most; what the settings leave at 0 has no limit."""
+    limits: dict[str, float] = {name: getattr(config, f"max_run_{name}") for name in budgets.NAMES}
+    return budgets.checked("max_run", {name: limit for name, limit in limits.items() if limit}, {})
 
 
 def _reader(stores: Stores) -> ReadArtifact:
@@ -289,6 +574,33 @@ def as_tool_box(tools: ToolBox | Mapping[str, Callable[..., Any]] | None) -> Too
     return tools
 
 
+def builtin_tools(config: GatewayConfig, files: WorkspaceFiles, stores: Stores, own: ToolBox) -> BuiltinTools:
+    """Return the gateway's own tools that the settings switch on; a tool of the program takes one's place.
+
+    Raises `Invalid` for a name in the settings that none of them has.
+    """
+    rows = (
+        *FileTools(files).rows(),
+        *CommandTools(files, config.command_path).rows(),
+        *FetchTools(Fetcher(FetchRules.of(config.fetch_allow))).rows(),
+        *AttachmentTools(stores.artifacts).rows(),
+    )
+    taken = [str(spec["name"]) for spec in own.specs() if spec.get(NEEDS_APPROVAL) is not True]
+    return BuiltinTools.of(rows, config.tools, without=taken)
+
+
+def in_doubt_rules(config: GatewayConfig) -> dict[str, InDoubt]:
+    """Return what the settings say becomes of tool calls in doubt, by the name of the tool."""
+    return cast("dict[str, InDoubt]", dict(config.in_doubt_tools))
+
+
+def _joined(tools: ToolBox, mcp_tools: McpToolBox | None) -> ToolBox:
+    """What a server says about its tools is its own word, so all of them are guarded."""
+    if mcp_tools is None:
+        return tools
+    return CombinedTools([ToolSource("the program", tools), ToolSource("an MCP server", mcp_tools, is_guarded=True)])
+
+
 def _elsewhere(config: GatewayConfig) -> RunnerElsewhere:
     return RunnerElsewhere(_runner_lock(config))
 
@@ -297,7 +609,9 @@ def _runner_lock(config: GatewayConfig) -> RunnerLock:
     return RunnerLock(Path(config.data_dir) / LOCK_FILE)
 
 
-def _build_runner(config: GatewayConfig, stores: Stores, runtime: Runtime, started: StartedFlows) -> Runner:
+def _build_runner(
+    config: GatewayConfig, stores: Stores, runtime: Runtime, started: StartedFlows, schedules: ScheduleService
+) -> Runner:
     lock = None if config.store_backend == "memory" else _runner_lock(config)
     return Runner(
         stores=stores,
@@ -309,4 +623,6 @@ def _build_runner(config: GatewayConfig, stores: Stores, runtime: Runtime, start
         advance_workers=config.advance_workers,
         effect_workers=config.effect_workers,
         step_batch=config.step_batch,
+        auto_compact_pct=config.auto_compact_pct,
+        on_rescheduled=schedules.redraw,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,8 @@ class PackedBundle:
 
 @dataclass(frozen=True)
 class _Source:
-    """A flow file: where it is, its bytes, and what they say."""
+    """A flow: its bytes, and what they say."""
 
-    path: Path
     content: bytes
     document: JsonObject
 
@@ -73,10 +72,39 @@ def pack_bundle(
     These are found by their id in `flows_dir`, or beside the root file, whatever their files are called. Raises
     `Invalid` naming everything that is missing, and whatever keeps one of the flows from being compiled.
     """
-    wanted = wishes or BundleWishes()
-    first = _read(Path(root))
     directory = Path(flows_dir) if flows_dir is not None else Path(root).parent
-    flows = _collect(first, directory, wanted.entrypoints)
+    if not directory.is_dir():
+        raise Invalid("flows_dir", f"{str(directory)!r} is no directory")
+    known = _by_id(directory)
+    return _packed(
+        _read(Path(root)),
+        lambda flow_id: _read(known[flow_id]) if flow_id in known else None,
+        wishes or BundleWishes(),
+        where=f"in {str(directory)!r}",
+    )
+
+
+def pack_flows(
+    root: JsonObject, find: Callable[[str], JsonObject | None], *, wishes: BundleWishes | None = None
+) -> PackedBundle:
+    """Return a bundle of a flow and of all flows that its subflow nodes run, which `find` returns by id.
+
+    Raises `Invalid` as `pack_bundle` does.
+    """
+
+    def source_of(flow_id: str) -> _Source | None:
+        found = find(flow_id)
+        return _source(found) if found is not None else None
+
+    return _packed(_source(root), source_of, wishes or BundleWishes(), where="there")
+
+
+def _source(document: JsonObject) -> _Source:
+    return _Source(json.dumps(document, indent=2, ensure_ascii=False).encode(), document)
+
+
+def _packed(first: _Source, find: Callable[[str], _Source | None], wanted: BundleWishes, *, where: str) -> PackedBundle:
+    flows = _collect(first, find, wanted.entrypoints, where)
     manifest = _manifest(flow_id_of(first.document), flows, wanted)
     parsed = parse_manifest(manifest)
     documents = {flow_id: source.document for flow_id, source in flows.items()}
@@ -133,14 +161,13 @@ def _read(path: Path) -> _Source:
     document = loads(content, field=path.name)
     if not isinstance(document, dict) or not flow_id_of(document):
         raise Invalid("flow", f"{str(path)!r} is no flow: it has no 'id'")
-    return _Source(path, content, document)
+    return _Source(content, document)
 
 
-def _collect(first: _Source, directory: Path, entrypoints: Sequence[str]) -> dict[str, _Source]:
+def _collect(
+    first: _Source, find: Callable[[str], _Source | None], entrypoints: Sequence[str], where: str
+) -> dict[str, _Source]:
     """Return the flows that are needed, by id; the order in which they are found does not matter."""
-    if not directory.is_dir():
-        raise Invalid("flows_dir", f"{str(directory)!r} is no directory")
-    known = _by_id(directory)
     found = {flow_id_of(first.document): first}
     queue = [*referenced_flows(first.document), *entrypoints]
     missing: set[str] = set()
@@ -148,14 +175,14 @@ def _collect(first: _Source, directory: Path, entrypoints: Sequence[str]) -> dic
         flow_id = queue.pop()
         if flow_id in found or flow_id in missing:
             continue
-        path = known.get(flow_id)
-        if path is None:
+        source = find(flow_id)
+        if source is None:
             missing.add(flow_id)
             continue
-        found[flow_id] = _read(path)
+        found[flow_id] = source
         queue += referenced_flows(found[flow_id].document)
     if missing:
-        raise Invalid("flow", f"the flows {sorted(missing)} are needed but not in {str(directory)!r}")
+        raise Invalid("flow", f"the flows {sorted(missing)} are needed but not {where}")
     return dict(sorted(found.items()))
 
 

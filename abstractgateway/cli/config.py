@@ -77,7 +77,7 @@ def _status(arguments: argparse.Namespace) -> None:
     if arguments.json:
         show(dict(sorted(_as_json(config).items())))
         return
-    set_by = {row.field: row.set_by() for row in SETTINGS}
+    set_by = GatewayConfig.sources()
     rows = [row for row in SETTINGS if arguments.all or set_by[row.field]]
     print("Settings of abstractgateway" + ("" if rows else ": every one has its default"))
     print_table(
@@ -133,7 +133,7 @@ def _text(value: Any) -> str | None:
 def _value(config: GatewayConfig, row: Setting) -> JsonObject:
     value = getattr(config, row.field)
     shown = bool(value) if is_secret(row.field) else str(value) if isinstance(value, Path) else value
-    return {"is_set" if is_secret(row.field) else "value": shown, "from": row.set_by()}
+    return {"is_set" if is_secret(row.field) else "value": shown, "from": GatewayConfig.sources()[row.field]}
 
 
 def _package(name: str) -> JsonObject:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from .policy import Headers, SecurityPolicy
+from .decision import Headers
+from .policy import SecurityPolicy
 
 _VARY: Headers = (("Vary", "Origin"),)
 _METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
-_READABLE = "Retry-After, X-Request-Id"
+_READABLE = "Accept-Ranges, Content-Disposition, Content-Range, ETag, Location, Retry-After, X-Request-Id"
 _DEFAULT_HEADERS = "Authorization, Content-Type, Last-Event-ID, X-Request-Id"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _PREFLIGHT_SECONDS = "600"

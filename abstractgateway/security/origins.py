@@ -36,8 +36,8 @@ class OriginList:
         return origin != _OPAQUE and any(pattern.fullmatch(origin) for pattern in self.patterns)
 
     def is_allowed(self, origin: str) -> bool:
-        """Say whether the origin may call."""
-        return self.allows_any or self.is_listed(origin)
+        """Say whether the origin may call. `null` never may: any page can have it, by a sandboxed frame."""
+        return self.is_listed(origin) or (self.allows_any and origin != _OPAQUE)
 
 
 def _expression(text: str) -> str:

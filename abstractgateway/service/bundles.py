@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from ..bundles.archive import ArchiveLimits
 from ..bundles.catalogue import split_bundle_ref
 from ..bundles.compiled import compile_bundle
 from ..bundles.install import InstalledBundle, install_bundle, remove_bundles
+from ..bundles.versions import BundleVersions
 from ..errors import Invalid, NotFound
 from ..hosts.bundle_host import BundleHost
 from ..jsonvalue import JsonObject
@@ -16,11 +18,17 @@ from .input_schema import input_schema
 
 
 class BundleService:
-    """The use cases around bundles."""
+    """The use cases around bundles. `made_flow` finds the flows that the gateway itself has made, by workflow id."""
 
     def __init__(
-        self, *, host: BundleHost, deprecations: Deprecations, max_bytes: int = ArchiveLimits.file_bytes
+        self,
+        *,
+        host: BundleHost,
+        deprecations: Deprecations,
+        max_bytes: int = ArchiveLimits.file_bytes,
+        made_flow: Callable[[str], JsonObject | None] = lambda workflow_id: None,
     ) -> None:
+        self._made_flow = made_flow
         self._host = host
         self._deprecations = deprecations
         self._max_bytes = max_bytes
@@ -56,7 +64,13 @@ class BundleService:
         return {**named, **input_schema(self._host.start_pins(named["workflow_id"]))}
 
     def workflow_flow(self, workflow_id: str) -> JsonObject:
-        """Return the flow of a workflow id, `bundle:flow` or `bundle@version:flow`, as `flow` does."""
+        """Return the flow of a workflow id, `bundle:flow` or `bundle@version:flow`, as `flow` does.
+
+        That of a schedule is `{workflow_id, flow, source}`. Raises `NotFound` for an unknown id.
+        """
+        made = self._made_flow(workflow_id)
+        if made is not None:
+            return made
         bundle_ref, _, flow_id = workflow_id.partition(":")
         try:
             return self.flow(bundle_ref, flow_id)
@@ -80,6 +94,20 @@ class BundleService:
             source, self._host.flows_dir, check=compile_bundle, overwrite=overwrite, max_bytes=self._max_bytes
         )
         return {**_installed(installed), **self._reloaded(reload)}
+
+    def versions(self, bundle_id: str) -> BundleVersions:
+        """Return the versions of a bundle, those that cannot be used included; an unknown bundle has none."""
+        self._host.refresh()
+        listing = self._host.list_bundles(all_versions=True)
+        created = {
+            item["bundle_version"]: item["created_at"] for item in listing["items"] if item["bundle_id"] == bundle_id
+        }
+        broken = (split_bundle_ref(error["bundle_ref"] or error["file"]) for error in listing["load_errors"])
+        return BundleVersions(
+            created,
+            self._host.get_bundle(bundle_id)["bundle_version"] if created else None,
+            frozenset(version for name, version in broken if name == bundle_id and version),
+        )
 
     def remove(self, bundle_id: str, bundle_version: str | None = None, *, reload: bool = True) -> JsonObject:
         """Take a version of a bundle away, or all of them; unfinished runs of it go on once it is there again.

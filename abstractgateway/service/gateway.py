@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from ..config import GatewayConfig
+from ..runner.deltas import Deltas
 from ..runner.runner import Runner
 from ..runtime.effects.model import LanguageModel
 from ..runtime.effects.tools import ToolBox
@@ -16,17 +17,29 @@ from ..runtime.policy import Reconciler
 from ..stores.base import Changes, Stores
 from ..visualflow.nodes.knowledge import KnowledgeGraph
 from .artifacts import ArtifactService
+from .attachments import AttachmentService
 from .bundles import BundleService
 from .bundles_of_flows import FlowFileService
 from .commands import CommandService
+from .embeddings import Embedder, EmbeddingService
+from .knowledge import KnowledgeService
 from .ledger import LedgerService
+from .media import Media
+from .on_request import OnRequest
 from .readiness import Readiness
 from .run_inputs import RunInputs
 from .runs import RunService
+from .schedules import ScheduleService
+from .semantics import SemanticsService
+from .visualflows import VisualflowService
+from .workspace import WorkspaceService
 
 
 class GatewayService:
     """One gateway: its use cases by noun, its stores and its runner.
+
+    `deltas.subscribe(run_id, listener)` passes on the pieces of answers that are being written, where this process
+    drives the runs.
 
     `GatewayService.open(config)` makes one; it is a context manager, and closes what it opened.
     """
@@ -43,7 +56,15 @@ class GatewayService:
         bundles: BundleService | FlowFileService,
         artifacts: ArtifactService,
         inputs: RunInputs,
+        schedules: ScheduleService,
+        knowledge: KnowledgeService,
         readiness: Readiness,
+        visualflows: VisualflowService,
+        attachments: AttachmentService,
+        workspace: WorkspaceService,
+        semantics: SemanticsService,
+        embeddings: EmbeddingService,
+        on_request: OnRequest,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
@@ -53,9 +74,22 @@ class GatewayService:
         self.bundles = bundles
         self.artifacts = artifacts
         self.inputs = inputs
+        self.schedules = schedules
+        self.knowledge = knowledge
         self.readiness = readiness
+        self.visualflows = visualflows
+        self.attachments = attachments
+        self.workspace = workspace
+        self.semantics = semantics
+        self.embeddings = embeddings
+        self.talk = on_request.talk
+        self.media = on_request.media
+        self.discovery = on_request.discovery
+        self.prompt_cache = on_request.prompt_cache
+        self.host_metrics = on_request.host_metrics
         self.stores = stores
         self.runner = runner
+        self.deltas = runner.deltas if runner is not None else Deltas(lambda run_id: None)
         self._is_closed = False
         self._on_close = on_close
 
@@ -66,19 +100,28 @@ class GatewayService:
         model: LanguageModel | None = None,
         tools: ToolBox | Mapping[str, Callable[..., Any]] | None = None,
         knowledge: KnowledgeGraph | None = None,
+        embedder: Embedder | None = None,
+        media: Media | None = None,
         reconcilers: Mapping[EffectType, Reconciler] | None = None,
     ) -> GatewayService:
         """Open a gateway on a data directory and start its runner; without a config, the environment's settings.
 
-        `model` answers model calls, `tools` are what agents and flows may call: a `ToolBox`, or functions by name, and
-        `knowledge` is where flows keep statements. `reconcilers` find out, by effect type, what became of an effect
-        that a crash interrupted: each is called `(run, effect, idempotency_key)` and returns its outcome, or None.
-        Raises `Invalid` for settings that cannot work, `Unavailable` when the data directory cannot be used.
+        `model` answers model calls, `tools` are what agents and flows may call: a `ToolBox`, or functions by name,
+        `knowledge` is where flows keep statements, `embedder` makes vectors of texts, and `media` makes speech,
+        transcripts and images. `reconcilers` find out, by effect type, what became of an effect that a crash interrupted: each is called `(run, effect, idempotency_key)`
+        and returns its outcome, or None. Raises `Invalid` for settings that cannot work, `Unavailable` when the data
+        directory cannot be used.
         """
         open_gateway = pkgutil.resolve_name("abstractgateway.compose:open_gateway")  # above this floor of the house
         settings = config or GatewayConfig.from_env()
         opened: GatewayService = open_gateway(
-            settings, model=model, tools=tools, knowledge=knowledge, reconcilers=reconcilers
+            settings,
+            model=model,
+            tools=tools,
+            knowledge=knowledge,
+            embedder=embedder,
+            media=media,
+            reconcilers=reconcilers,
         )
         return opened
 

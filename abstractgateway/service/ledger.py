@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import NotFound, Unavailable
+from ..errors import Invalid, NotFound, Unavailable
 from ..jsonvalue import JsonObject, loads
 from ..stores.base import Changes, LedgerPage, Stores
+from .run_tree import Place, TreeTail, read_tree
 
 _PAGE = 500
 """How many records are read at once while following; a page of ordinary records is some hundred kilobytes."""
@@ -64,6 +65,22 @@ class LedgerService:
         fitting = _within(records, max_bytes)
         next_after = after + len(fitting)
         return LedgerTail(fitting, next_after, row.status.is_terminal and next_after >= row.ledger_len)
+
+    def read_tree(self, run_id: str, place: str, max_bytes: int) -> TreeTail:
+        """Return the next records of a run and of those below it after a place, which is a text; `""` is the begin.
+
+        At least one if there is one, then up to `max_bytes` in all. Raises `NotFound` for an unknown run and `Invalid`
+        for what is no place.
+        """
+        return read_tree(self._stores, run_id, Place.of(place) if place else Place(), max_bytes)
+
+    def place_in_tree(self, place: str, after: int) -> str:
+        """Return a place that a client was told, or the one after so many records of the run itself if it is none."""
+        try:
+            found = Place.of(place)
+        except Invalid:
+            found = Place()
+        return str(found if found.cursor >= after else Place(after))
 
     def follow(self, run_id: str, after: int = 0) -> Iterator[LedgerEntry]:
         """Yield the records after a cursor, then each new one once it is durable, until the run has ended.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..clock import parse_iso
 from ..errors import Invalid, NotFound
 from ..hosts.base import WorkflowHost
 from ..jsonvalue import JsonObject
 from ..runner.driver import ACTOR
+from ..runtime import budgets
 from ..runtime.commit import StoredRun
 from ..runtime.draft import Draft
 from ..runtime.journal import without_kernel_keys
@@ -63,19 +64,21 @@ class RunService:
         input_data: JsonObject | None = None,
         session_id: str | None = None,
         idempotency_key: str | None = None,
+        limits: JsonObject | None = None,
     ) -> str:
         """Start a run durably and return its id; the runner takes its first step right afterwards.
 
         Without `flow_id` the bundle's only or default entrypoint is started. Raises `NotFound` for an unknown bundle
         or flow, `Invalid` for a request that names no flow or data that is not a JSON object, `Conflict` for a
         deprecated workflow. The same `idempotency_key` again returns the run of the first start; with another request
-        it is a `Conflict`.
+        it is a `Conflict`. `limits` is the run's budget, `{tokens, model_calls, tool_calls, wall_s}`; more than the
+        settings allow is `Invalid`.
         """
         if not flow_id and not bundle_id:
             raise Invalid(
                 "", "flow_id is required (or provide bundle_id to start a bundle entrypoint)", code="flow_id_required"
             )
-        request = [bundle_id, bundle_version, flow_id, input_data or {}, session_id]
+        request = [bundle_id, bundle_version, flow_id, input_data or {}, session_id, *([limits] if limits else [])]
         once = StartOnce.of(idempotency_key, request) if idempotency_key else None
         if once is not None and once.is_done(self._stores.runs):
             return once.run_id
@@ -86,6 +89,7 @@ class RunService:
             self._seeded(workflow_id, input_data),
             actor_id=ACTOR,
             session_id=session_id or None,
+            limits=limits,
         )
         if once is not None:
             once.mark(state)
@@ -118,17 +122,23 @@ class RunService:
             session_id=parent.session_id,
             parent_run_id=parent.run_id,
         )
+        budgets.hand_down(parent.vars, child.vars)
         stored = StoredRun(child, revision=0, ledger_len=0, ledger_hash=None)
         self._runtime.execution_of(spec, stored, draft=draft).advance(1)
 
     def get(self, run_id: str) -> JsonObject:
-        """Return a run's summary, with its `output` and `blocked_by`. Raises `NotFound` for an unknown run."""
+        """Return a run's summary, with its `output`, `blocked_by`, `usage` and `budget`.
+
+        Raises `NotFound` for an unknown run.
+        """
         stored = self._stores.runs.open(run_id)
         if stored is None:
             raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
         summary = run_summary(stored.state, revision=stored.revision, ledger_len=stored.ledger_len)
         summary["output"] = output_of(stored.state, self._stores.artifacts, is_lenient=True)
         summary["blocked_by"] = blocked_by(stored.state, explanation=self._explain(stored.state))
+        summary["usage"] = budgets.usage(stored.state.vars)
+        summary["budget"] = budgets.budget(stored.state.vars)
         return summary
 
     def list(
@@ -222,7 +232,7 @@ class RunService:
             effect = (record.get("effect") or {}).get("type")
             if effect == "llm_call":
                 metrics["llm_calls"] += 1
-                metrics["tokens_total"] += _tokens((record.get("result") or {}).get("usage"))
+                metrics["tokens_total"] += budgets.tokens_in((record.get("result") or {}).get("usage"))
             elif effect == "tool_calls":
                 results = (record.get("result") or {}).get("results")
                 if is_offloaded(results):
@@ -273,13 +283,3 @@ def _statuses(status: str | None) -> tuple[RunStatus, ...]:
 
 def _seconds(field: str, text: str | None) -> float | None:
     return parse_iso(text, field=field).timestamp() if text else None
-
-
-def _tokens(usage: Any) -> int:
-    if not isinstance(usage, dict):
-        return 0
-    total = usage.get("total_tokens")
-    if not isinstance(total, int):
-        parts = (usage.get(name) for name in ("input_tokens", "output_tokens", "prompt_tokens", "completion_tokens"))
-        total = sum(part for part in parts if isinstance(part, int))
-    return int(total)

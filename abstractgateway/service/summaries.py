@@ -8,7 +8,7 @@ from typing import Any
 from ..clock import parse_iso, to_iso
 from ..errors import Invalid
 from ..jsonvalue import JsonObject
-from ..runtime import journal
+from ..runtime import budgets, journal
 from ..runtime.lifecycle import is_pause_wait, is_paused
 from ..runtime.limits import token_use
 from ..runtime.models import RunState, RunStatus, WaitState
@@ -50,8 +50,8 @@ def blocked_by(run: RunState, *, explanation: str | None) -> JsonObject | None:
     """Return why a run does not advance right now (promise G8); None for one that does, or that has ended.
 
     `kind` is `pause`, `user`, `event`, `until`, `job`, `subworkflow`, `effect`, or `gateway` with the reason. What the
-    kernel itself waits for (an effect, the rest before another attempt, an answer about an effect in doubt) has an
-    `explanation`, a sentence.
+    kernel itself waits for (an effect, the rest before another attempt, an answer about an effect in doubt, or, in a
+    run below, about the budget) has an `explanation`, a sentence.
     """
     if run.status.is_terminal:
         return None
@@ -96,6 +96,11 @@ def _explained(run: RunState, waiting: WaitState) -> JsonObject:
     details = waiting.details or {}
     if journal.is_question(waiting):
         return {"explanation": f"in doubt: {waiting.prompt}"}
+    if budgets.is_question(waiting):
+        return {"explanation": waiting.prompt}
+    if isinstance(details.get("asks"), dict):
+        asked = details["asks"]
+        return {"explanation": f"run {asked.get('run_id')!r} below asks: {asked.get('prompt')}"}
     if details.get("kind") != "retry":
         return {}
     attempt, error = details.get("attempt"), details.get("error")

@@ -43,8 +43,9 @@ _CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{1,200}\Z")
 
 def compute_artifact_id(content: bytes, *, run_id: str | None = None) -> str:
     """Return the id of bytes that belong to a run, or to none: 32 hexadecimal digits."""
-    prefix = run_id.encode() + b"\0" if run_id else b""
-    return hashlib.sha256(prefix + content).hexdigest()[:32]
+    hashed = hashlib.sha256(run_id.encode() + b"\0" if run_id else b"")
+    hashed.update(content)  # not joined: that would hold the content twice
+    return hashed.hexdigest()[:32]
 
 
 class InMemoryArtifactStore(ArtifactQueries):
@@ -64,11 +65,11 @@ class InMemoryArtifactStore(ArtifactQueries):
         tags: dict[str, str] | None = None,
         artifact_id: str | None = None,
     ) -> ArtifactMetadata:
-        metadata = _describe(content, content_type, run_id, tags, artifact_id)
+        metadata = describe(content, content_type, run_id, tags, artifact_id)
         with self._lock:
             self._blobs[metadata.blob_id] = content
             known = self._metadata.setdefault(metadata.artifact_id, metadata)
-        return _same_bytes(known, metadata, known.blob_id)
+        return same_bytes(known, metadata, known.blob_id)
 
     def load(self, artifact_id: str) -> bytes | None:
         metadata = self._metadata.get(artifact_id)
@@ -76,7 +77,7 @@ class InMemoryArtifactStore(ArtifactQueries):
 
     def read(self, artifact_id: str, start: int = 0, length: int | None = None) -> bytes | None:
         content = self.load(artifact_id)
-        start, end = _bounds(start, length)
+        start, end = bounds(start, length)
         return content[start:end] if content is not None else None
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
@@ -90,7 +91,7 @@ class InMemoryArtifactStore(ArtifactQueries):
         with self._lock:
             used = {item.blob_id for item in self._metadata.values()}
             unused = [blob_id for blob_id in self._blobs if blob_id not in used]
-            report = _gc_report(dry_run, len(self._blobs), len(used), [len(self._blobs[name]) for name in unused], [])
+            report = gc_report(dry_run, len(self._blobs), len(used), [len(self._blobs[name]) for name in unused], [])
             for blob_id in unused if not dry_run else ():
                 del self._blobs[blob_id]
         return report
@@ -125,7 +126,7 @@ class FileArtifactStore(ArtifactQueries):
         tags: dict[str, str] | None = None,
         artifact_id: str | None = None,
     ) -> ArtifactMetadata:
-        metadata = _describe(content, content_type, run_id, tags, artifact_id)
+        metadata = describe(content, content_type, run_id, tags, artifact_id)
         with self._taking_part(fcntl.LOCK_SH):
             return self._keep(metadata, content)
 
@@ -139,20 +140,20 @@ class FileArtifactStore(ArtifactQueries):
         except FileNotFoundError:
             return None
         if metadata.blob_id and hashlib.sha256(content).hexdigest() != metadata.blob_id:
-            raise _damaged(artifact_id)
+            raise damaged(artifact_id)
         return content
 
     def read(self, artifact_id: str, start: int = 0, length: int | None = None) -> bytes | None:
         metadata = self.get_metadata(artifact_id)
         if metadata is None:
             return None
-        start, end = _bounds(start, length)
+        start, end = bounds(start, length)
         try:
             content = self._blobs.read(self._path_of(metadata), metadata.blob_id, start, end)
         except FileNotFoundError:
             return None
         if content is None:
-            raise _damaged(artifact_id)
+            raise damaged(artifact_id)
         return content
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
@@ -184,15 +185,15 @@ class FileArtifactStore(ArtifactQueries):
             unused = [] if errors else [blob_id for blob_id in sizes if blob_id not in used]
             for blob_id in unused if not dry_run else ():
                 self._disk.remove(self._blobs.path(blob_id))
-        return _gc_report(dry_run, len(sizes), len(used & sizes.keys()), [sizes[name] for name in unused], errors)
+        return gc_report(dry_run, len(sizes), len(used & sizes.keys()), [sizes[name] for name in unused], errors)
 
     def _keep(self, metadata: ArtifactMetadata, content: bytes) -> ArtifactMetadata:
         """Write what is not there yet, the bytes before the description that refers to them."""
         known = self._known(metadata.artifact_id)
         if known is not None and not known.blob_id:
-            return _same_bytes(known, metadata, self._blobs.digest(self._path_of(known)))
+            return same_bytes(known, metadata, self._blobs.digest(self._path_of(known)))
         if known is not None:
-            _same_bytes(known, metadata, known.blob_id)
+            same_bytes(known, metadata, known.blob_id)
         if not self._blobs.is_intact(metadata.blob_id):
             self._blobs.write(metadata.blob_id, content)
         if known is None:
@@ -262,13 +263,14 @@ class FileArtifactStore(ArtifactQueries):
             os.close(fd)
 
 
-def _describe(
+def describe(
     content: bytes,
     content_type: str,
     run_id: str | None,
     tags: Mapping[str, str] | None,
     artifact_id: str | None,
 ) -> ArtifactMetadata:
+    """Return what is known of bytes that are to be stored now. Raises `Invalid` for an id or tags that are none."""
     if artifact_id is not None and not _CHOSEN_ID.match(artifact_id):
         raise Invalid("artifact_id", f"{artifact_id!r} must be 1 to 200 letters, digits, '_' or '-'")
     wrong = [item for pair in (tags or {}).items() for item in pair if not isinstance(item, str)]
@@ -285,20 +287,22 @@ def _describe(
     )
 
 
-def _same_bytes(known: ArtifactMetadata, metadata: ArtifactMetadata, blob_id: str | None) -> ArtifactMetadata:
+def same_bytes(known: ArtifactMetadata, metadata: ArtifactMetadata, blob_id: str | None) -> ArtifactMetadata:
     """Return what is known already, or raise `Conflict` when it is about other bytes."""
     if blob_id != metadata.blob_id:
         raise Conflict(f"artifact {known.artifact_id!r} exists with other bytes; delete it first, or choose another id")
     return known
 
 
-def _bounds(start: int, length: int | None) -> tuple[int, int | None]:
+def bounds(start: int, length: int | None) -> tuple[int, int | None]:
+    """Return where a part begins and ends. Raises `Invalid` for negative numbers."""
     if start < 0 or (length is not None and length < 0):
         raise Invalid("start" if start < 0 else "length", "must not be negative")
     return start, None if length is None else start + length
 
 
-def _gc_report(dry_run: bool, total: int, referenced: int, deleted: list[int], errors: list[str]) -> JsonObject:
+def gc_report(dry_run: bool, total: int, referenced: int, deleted: list[int], errors: list[str]) -> JsonObject:
+    """Return the report of a `gc`, given the sizes of what it deletes."""
     return {
         "dry_run": dry_run,
         "blobs_total": total,
@@ -309,7 +313,8 @@ def _gc_report(dry_run: bool, total: int, referenced: int, deleted: list[int], e
     }
 
 
-def _damaged(artifact_id: str) -> Unavailable:
+def damaged(artifact_id: str) -> Unavailable:
+    """Return the error of bytes that are not what was stored."""
     return Unavailable(
         f"artifact {artifact_id!r} is damaged: its bytes do not have the hash they were stored under",
         code="artifact_damaged",

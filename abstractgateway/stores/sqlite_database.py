@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,21 @@ FAILED_SYNCS = (1034, 1290)
 SPARE_READERS = 16
 """How many reading connections are kept: about as many as there are threads that read at once."""
 
+Migrate = Callable[[sqlite3.Connection, Problems], None]
+"""Brings the schema of an open file up to date; the file is held against everybody else meanwhile."""
+
 
 class SqliteDatabase:
     """One SQLite file: one connection that writes, a few that read, and the lock between processes.
 
-    Raises `Unavailable` for a file that cannot be used, `Conflict` for one of a later version.
+    `migrate` brings its schema up to date; without it the schema is that of the stores. Raises `Unavailable` for a
+    file that cannot be used, `Conflict` for one of a later version.
     """
 
-    def __init__(self, path: str | Path, *, is_durable: bool = True) -> None:
+    def __init__(self, path: str | Path, *, is_durable: bool = True, migrate: Migrate | None = None) -> None:
         self.path = Path(path)
+        self._migrate = migrate or migrate_schema
+        self._version = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.problems = Problems()
         if self.path.exists() and self.path.stat().st_size == 0:
@@ -110,7 +116,7 @@ class SqliteDatabase:
             if self._broken is not None:
                 raise self._broken
             try:
-                with _transaction_of(self.writer):
+                with transaction_of(self.writer):
                     yield self.writer
             except sqlite3.OperationalError as error:
                 if _may_be_failed_sync(error):
@@ -127,7 +133,7 @@ class SqliteDatabase:
             f"nothing is written since the disk failed ({error}); see to the disk, and restart", code="store_failed"
         )
         with contextlib.suppress(sqlite3.Error):
-            self.writer.execute(f"PRAGMA user_version = {sql.SCHEMA_VERSION}")
+            self.writer.execute(f"PRAGMA user_version = {self._version}")
 
     def checkpoint_as_owner(self) -> None:
         """Checkpoint early and often from now on."""
@@ -165,8 +171,10 @@ class SqliteDatabase:
         connection = self._connect()
         try:
             if not os.access(self.path, os.W_OK):  # SQLite would say so at the first commit only
-                raise self.unusable(PermissionError("it may not be written"))
-            migrate_schema(connection, self.problems)
+                refused = PermissionError("it may not be written")
+                raise self.unusable(refused) from refused
+            self._migrate(connection, self.problems)
+            (self._version,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             connection.close()
@@ -205,7 +213,8 @@ def _text_or_bytes(stored: bytes) -> str | bytes:
 
 
 @contextmanager
-def _transaction_of(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction_of(connection: sqlite3.Connection) -> Iterator[None]:
+    """Write what the block executes, or nothing of it when the block raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -234,7 +243,7 @@ def migrate_schema(connection: sqlite3.Connection, problems: Problems) -> None:
             f"the database has schema version {version}, this library knows {sql.SCHEMA_VERSION}; use a newer version",
             code="schema_too_new",
         )
-    with _transaction_of(connection):
+    with transaction_of(connection):
         if version < sql.SCHEMA_VERSION:
             _build_schema(connection)
         _adopt_foreign_runs(connection, problems)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..compose import as_tool_box, build_runtime, workspace_policy
+from ..compose import as_tool_box, build_runtime, knowledge_in, workspace_policy
 from ..config import GatewayConfig
 from ..errors import Invalid, NotFound
 from ..hosts import BundleHost, FlowSet, HostedWorkflows, Hosts, StartedFlows
 from ..jsonvalue import JsonObject
+from ..knowledge import MemoryTripleStore
 from ..runner import Runner
 from ..runtime.effects.model import LanguageModel
 from ..runtime.effects.tools import ToolBox
@@ -61,6 +62,7 @@ class GatewayHarness:
         self.host = Hosts(*_hosts(flows, bundles))
         hosted = HostedWorkflows(self.host)
         started = StartedFlows(hosted=hosted, stores=self.stores, max_depth=settings.max_subflow_depth)
+        self.knowledge = knowledge or knowledge_in(MemoryTripleStore(), self.stores, self.clock)
         self.runtime = build_runtime(
             settings,
             stores=self.stores,
@@ -68,7 +70,7 @@ class GatewayHarness:
             clock=self.clock,
             model=model,
             tools=as_tool_box(tools),
-            knowledge=knowledge,
+            knowledge=self.knowledge,
         )
         self.runner = Runner(
             stores=self.stores,

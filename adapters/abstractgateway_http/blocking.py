@@ -11,6 +11,8 @@ from typing import Any
 
 from abstractgateway.errors import Unavailable
 
+from .deltas import DeltaBuffer
+from .frames import Batch, Cursor, until
 from .hub import BATCH_BYTES
 from .stream import StreamRequest
 
@@ -64,7 +66,10 @@ class BlockingStream:
         self._is_gone = is_gone
         self._news = threading.Event()
         self._stopping = False
-        self._unsubscribe = owner.gateway.subscribe(self._hear)
+        self._unsubscribes = [owner.gateway.subscribe(self._hear)]
+        self._deltas = DeltaBuffer(self._news.set)
+        if request.has_deltas:
+            self._unsubscribes.append(owner.gateway.deltas.subscribe(request.run_id, self._deltas.put))
 
     def __iter__(self) -> Iterator[bytes]:
         framing = self._request.framing
@@ -72,8 +77,11 @@ class BlockingStream:
         cursor = self._request.after
         while not self._stopping:
             self._news.clear()
-            tail = self._owner.gateway.ledger.tail(self._request.run_id, cursor, BATCH_BYTES)
-            batch = framing.batch(self._request.run_id, cursor, tail)
+            batch = self._next_batch(cursor)
+            deltas = self._deltas_after(cursor)
+            if deltas:  # they came before what was just read
+                yield deltas
+                continue
             cursor = batch.cursor
             if batch.data:
                 yield batch.data
@@ -93,9 +101,26 @@ class BlockingStream:
 
     def close(self) -> None:
         """Give the thread's place back; the server calls it when the response is over, whatever happened."""
-        self._unsubscribe()
+        for unsubscribe in self._unsubscribes:
+            unsubscribe()
         self._owner.forget(self)
 
+    def _next_batch(self, cursor: Cursor) -> Batch:
+        """Return the next records, up to the intent that a delta waits for."""
+        request = self._request
+        if isinstance(cursor, str):
+            tree = self._owner.gateway.ledger.read_tree(request.run_id, cursor, BATCH_BYTES)
+            return request.framing.batch(request.run_id, cursor, tree)
+        tail = self._owner.gateway.ledger.tail(request.run_id, cursor, BATCH_BYTES)
+        intent = self._deltas.next_intent()
+        if intent is not None and intent[0] == request.run_id and intent[1] > cursor:
+            tail = until(tail, cursor, intent[1])
+        return request.framing.batch(request.run_id, cursor, tail)
+
+    def _deltas_after(self, cursor: Cursor) -> bytes:
+        own = self._request.run_id
+        return self._deltas.take(lambda run_id, intent: run_id != own or isinstance(cursor, str) or intent <= cursor)
+
     def _hear(self, run_ids: Iterable[str]) -> None:
-        if self._request.run_id in run_ids:
+        if self._request.run_id in run_ids or self._request.framing.is_tree:
             self._news.set()

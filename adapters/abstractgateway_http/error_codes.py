@@ -19,7 +19,7 @@ STATUS_OF: tuple[tuple[type[GatewayError], int], ...] = (
 )
 
 # Codes whose status is narrower than that of their class.
-STATUS_OF_CODE = {"bundle_too_large": 413}
+STATUS_OF_CODE = {"attachment_too_large": 413, "bundle_too_large": 413, "semantics_not_configured": 501}
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
         "Read it again and decide anew.",
     ),
     ErrorCode("stale_write", 409, "Somebody else changed the run meanwhile.", "Read it again and repeat the request."),
+    ErrorCode(
+        "attachment_too_large", 413, "The file is over the limit.", "Raise `ABSTRACTGATEWAY_MAX_ATTACHMENT_BYTES`."
+    ),
     ErrorCode("bundle_too_large", 413, "The bundle is over the limit.", "Raise `ABSTRACTGATEWAY_MAX_BUNDLE_BYTES`."),
     ErrorCode(
         "payload_too_large",
@@ -106,6 +109,12 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ),
     ErrorCode("not_implemented", 501, "The transfer encoding is unknown.", "Send the body plain or chunked."),
     ErrorCode(
+        "semantics_not_configured",
+        501,
+        "The gateway has no semantics registry.",
+        "Set `ABSTRACTGATEWAY_SEMANTICS_FILE` to a JSON file.",
+    ),
+    ErrorCode(
         "no_token_configured",
         503,
         "Tokens are required and the gateway has none.",
@@ -123,6 +132,7 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
 
 # Narrower codes of the library: they say more than the class they belong to, whose status they have over HTTP.
 NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
+    ("address_denied", "denied", "A tool was to fetch from an address that is not public; its result says so."),
     ("artifact_damaged", "unavailable", "The bytes of an artifact are not those that were stored."),
     ("artifact_not_found", "not_found", "The run has no artifact with this id."),
     ("bundle_broken", "invalid", "The bundle is not a sound zip file."),
@@ -135,44 +145,62 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("code_unavailable", "unavailable", "Code nodes cannot be run here; the detail says why."),
     ("command_not_found", "not_found", "No command has this id."),
     ("data_dir_unusable", "unavailable", "The data directory cannot be used; the detail says why."),
-    ("database_unusable", "unavailable", "The database file cannot be opened."),
+    ("database_unreachable", "unavailable", "The database server does not answer."),
+    ("database_unusable", "unavailable", "The database cannot be used; the detail says why."),
+    ("embedding_failed", "unavailable", "No vectors could be made; the detail says what the provider said."),
     ("entrypoint_not_found", "not_found", "The bundle has no such entrypoint."),
     ("error", "internal_error", "An error without a class of its own."),
+    ("fetch_failed", "unavailable", "The name of a host that a tool was to fetch from has no address."),
     ("file_not_found", "not_found", "A run's workspace has no such file; the run is `failed` and says so."),
     ("file_unusable", "unavailable", "A file of a workspace cannot be opened; the run is `failed` and says so."),
     ("files_unavailable", "unavailable", "This system cannot open files of a workspace safely."),
+    ("flow_damaged", "unavailable", "What is stored of a drawn flow cannot be read; write or delete it."),
     ("flow_id_required", "invalid", "A start names neither a bundle nor a flow."),
     ("flow_invalid", "invalid", "A flow does not compile; the detail lists what is wrong with it."),
-    ("flow_not_found", "not_found", "The bundle has no such flow."),
+    ("flow_not_found", "not_found", "There is no such flow."),
     ("flows_dir_is_bundle", "conflict", "`ABSTRACTGATEWAY_FLOWS_DIR` is one bundle, so that none can come or go."),
     ("http_extra_missing", "unavailable", "`serve` needs `pip install 'abstractgateway[http]'`."),
     ("invalid_status", "invalid", "A run status that does not exist."),
     ("idempotency_key_reused", "conflict", "The key was used for a start with another body."),
     ("kernel_fault", "internal_error", "A run broke after it had ended."),
     ("lease_lost", "conflict", "Another runner owns the runs of this data directory now."),
+    ("knowledge_elsewhere", "unavailable", "The embedding program keeps the knowledge graph; it answers no HTTP."),
     ("ledger_damaged", "unavailable", "A record of a ledger is not what was stored."),
     ("llm_extra_missing", "unavailable", "A model call needs the extra `llm`; the run is `failed` and says so."),
     ("manifest_invalid", "invalid", "The manifest of a bundle is not acceptable."),
+    ("mcp_extra_missing", "unavailable", "`ABSTRACTGATEWAY_MCP_SERVERS` needs `pip install 'abstractgateway[mcp]'`."),
+    ("mcp_server_unavailable", "unavailable", "The server of a tool is not connected now; the message says why."),
+    ("mcp_tool_failed", "error", "A call of a tool brought no result; its result says why."),
     ("model_failed", "unavailable", "A model call failed; the run is `failed` and says what the provider said."),
     ("nested_too_deeply", "invalid", "Runs are nested deeper than `ABSTRACTGATEWAY_MAX_SUBFLOW_DEPTH`."),
+    ("no_time_zones", "invalid", "The machine knows no time zones but UTC; install the system's tzdata."),
     ("no_bundles", "conflict", "`ABSTRACTGATEWAY_WORKFLOW_SOURCE` is `visualflow`: bundles do not come and go."),
     ("node_failed", "internal_error", "A node could not compute its value; the run is `failed` and says so."),
     ("not_a_choice", "invalid", "An answer is not one of the choices of its question."),
     ("not_possible_now", "conflict", "The status of the run does not allow this."),
     ("not_ready", "unavailable", "The store or the data directory cannot be used now; the detail says why."),
+    ("not_recurrent", "conflict", "The schedule has one time only, which cannot be changed."),
     ("not_scheduled", "conflict", "The run is not part of a schedule."),
+    ("nothing_to_compact", "conflict", "No run of the schedule has a conversation."),
     ("not_waiting", "conflict", "The run waits for no answer."),
+    ("outcome_unknown", "unavailable", "The database was lost during a commit; look whether it is there."),
     ("path_denied", "denied", "A path leads out of the workspace of a run; the run is `failed` and says so."),
     ("port_in_use", "unavailable", "Another program listens on the port."),
+    ("postgres_extra_missing", "unavailable", "The store backend needs `pip install 'abstractgateway[postgres]'`."),
+    ("process_unavailable", "unavailable", "The system could start no process for a tool."),
     ("run_damaged", "unavailable", "What is stored of a run cannot be read."),
     ("run_id_required", "invalid", "A command names no run."),
     ("run_not_found", "not_found", "No run has this id."),
     ("run_paused", "conflict", "The run is paused; resume it first."),
+    ("schedule_invalid", "invalid", "The times of a schedule make no sense; the detail says why."),
     ("schema_too_new", "conflict", "The database was written by a later version."),
+    ("semantics_unusable", "unavailable", "The semantics registry cannot be read; the detail says why."),
     ("stale_answer", "conflict", "The question was answered already, or the run asks another one now."),
     ("startup_refused", "unavailable", "`serve` refuses these settings; the message says how to correct them."),
+    ("store_busy", "unavailable", "All connections to the database are in use, or it is overloaded."),
     ("store_closed", "unavailable", "The store is closed."),
     ("store_failed", "unavailable", "The store could not write; look at the disk."),
+    ("tool_failed", "internal_error", "A tool took too much, or ended as it should not; its result says why."),
     ("unknown_command_type", "invalid", "A command type that does not exist."),
     ("unknown_run", "not_found", "No run has this id."),
     ("unknown_workflow", "not_found", "No workflow has this id."),

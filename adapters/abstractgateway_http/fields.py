@@ -116,16 +116,16 @@ def _read_upload(value: Any) -> BinaryIO:
     raise Mismatch("value_error", "Value error, Expected a file part of multipart/form-data")
 
 
-def _read_event_id(value: str) -> int:
-    stripped = value.strip()
-    return min(int(stripped), LARGEST) if _EVENT_ID.fullmatch(stripped) else 0
+def cursor_of(event_id: str) -> int:
+    """Return the cursor that an event id stands for; what is not a cursor of ours counts as 0."""
+    return min(int(event_id), LARGEST) if _EVENT_ID.fullmatch(event_id) else 0
 
 
 upload = Reader(_read_upload, {"type": "string", "format": "binary"})
 """A file of a form, as a stream of bytes."""
 
-event_id = Reader(_read_event_id, {"type": "string"})
-"""What a client has seen last; what is not a cursor of ours counts as 0."""
+event_id = Reader(str.strip, {"type": "string"})
+"""What a client has seen last."""
 
 
 def cursors(most: int) -> Reader:
@@ -171,6 +171,18 @@ def key_text(most: int) -> Reader:
 def choice(*names: str) -> Reader:
     """Return a reader of texts whose schema tells the known ones; the service refuses others, and says why."""
     return Reader(_read_text, {"type": "string", "enum": list(names)})
+
+
+def one_of(*names: str) -> Reader:
+    """Return a reader of one of these texts."""
+
+    def read(value: str) -> str:
+        if value not in names:
+            expected = " or ".join(repr(name) for name in names)
+            raise Mismatch("enum", f"Input should be {expected}", expected=expected)
+        return value
+
+    return Reader(read, {"type": "string", "enum": list(names)})
 
 
 def whole(least: int, most: int = LARGEST) -> Reader:

@@ -19,8 +19,9 @@ from functools import partial
 from abstractgateway.clock import SystemClock
 from abstractgateway.errors import Unavailable
 
+from .deltas import DeltaBuffer, Subscribe, Unsubscribe
 from .due import DueTimes
-from .frames import Batch, Framing, LedgerTail, framed
+from .frames import Batch, Cursor, Framing, LedgerTail, TreeTail, framed, until
 from .stream import Connection, Stream, StreamRequest
 
 log = logging.getLogger("abstractgateway.http.streams")
@@ -34,6 +35,7 @@ _SENDING = getattr(select, "EPOLLOUT", 0)
 _GONE = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0) | getattr(select, "EPOLLRDHUP", 0)
 
 ReadTail = Callable[[str, int, int], LedgerTail]
+ReadTree = Callable[[str, str, int], TreeTail]
 
 
 def is_supported() -> bool:
@@ -55,32 +57,62 @@ DEFAULT_LIMITS = HubLimits()
 class Seat:
     """A place in the hub, counted from the moment a stream is promised; given back once, whatever happens."""
 
-    def __init__(self, hub: StreamHub, request: StreamRequest) -> None:
+    def __init__(self, hub: StreamHub, request: StreamRequest, subscribe: Subscribe | None = None) -> None:
         self._hub = hub
         self._request = request
         self._lock = threading.Lock()
         self._taken = True
+        self._deltas: DeltaBuffer | None = None
+        self._unsubscribe: Unsubscribe = _nothing
+        if request.has_deltas and subscribe is not None:
+            self._deltas = DeltaBuffer(partial(hub.notify_deltas, request.run_id))
+            self._unsubscribe = subscribe(request.run_id, self._deltas.put)
 
     def adopt(self, connection: Connection) -> None:
         """Give the hub a connection whose response head is on its way. The hub closes it, also when it is stopping."""
         request = self._request
-        stream = Stream(request.run_id, request.after, request.heartbeat_s, connection, self.release, request.framing)
-        self._hub.add(stream)
+        self._hub.add(
+            Stream(
+                request.run_id,
+                request.after,
+                request.heartbeat_s,
+                connection,
+                self.release,
+                request.framing,
+                self._deltas,
+            )
+        )
 
     def release(self) -> None:
         """Give the place back; further calls do nothing."""
         with self._lock:
             taken, self._taken = self._taken, False
         if taken:
+            self._unsubscribe()
             self._hub.seat_left()
 
 
-class StreamHub:
-    """Serves streams from its own thread between `start` and `stop`."""
+def _nothing() -> None:
+    """Do nothing: there is no subscription to end."""
 
-    def __init__(self, read_tail: ReadTail, limits: HubLimits = DEFAULT_LIMITS) -> None:
+
+class StreamHub:
+    """Serves streams from its own thread between `start` and `stop`.
+
+    Without `subscribe` no stream has deltas, and without `read_tree` none has the records of several runs.
+    """
+
+    def __init__(
+        self,
+        read_tail: ReadTail,
+        limits: HubLimits = DEFAULT_LIMITS,
+        subscribe: Subscribe | None = None,
+        read_tree: ReadTree | None = None,
+    ) -> None:
         self.evicted = 0
         self._read_tail = read_tail
+        self._read_tree = read_tree
+        self._subscribe = subscribe
         self._limits = limits
         self._clock = SystemClock()
         self._lock = threading.Lock()
@@ -90,12 +122,13 @@ class StreamHub:
         self._closed = False
         self._newcomers: deque[Stream] = deque()
         self._changed: set[str] = set()
+        self._with_deltas: set[str] = set()
         self._is_woken = False
         self._streams: dict[int, Stream] = {}
         self._watchers: dict[str, set[Stream]] = {}
         self._unfinished: dict[Stream, None] = {}
         self._due: DueTimes[Stream] = DueTimes()
-        self._shared: dict[tuple[str, int, bool, Framing], Batch] = {}
+        self._shared: dict[tuple[str, Cursor, int | None, bool, Framing], Batch] = {}
         self._shared_bytes = 0
         self._poll = select.epoll()
         self._wake_in, self._wake_out = socket.socketpair()
@@ -127,7 +160,7 @@ class StreamHub:
                     code="streams_full",
                 )
             self._seats += 1
-        return Seat(self, request)
+        return Seat(self, request, self._subscribe)
 
     def seat_left(self) -> None:
         """Count a seat as free again; called by the seat."""
@@ -158,6 +191,13 @@ class StreamHub:
         if watched:
             with self._lock:
                 self._changed.update(watched)
+            self._wake()
+
+    def notify_deltas(self, run_id: str) -> None:
+        """Tell the hub that a stream of a run has deltas to send."""
+        if run_id in self._watchers:
+            with self._lock:
+                self._with_deltas.add(run_id)
             self._wake()
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -196,7 +236,7 @@ class StreamHub:
                 self._wake_out.recv(64)
             elif fd in self._streams:
                 self._attend(self._streams[fd], partial(self._answer_events, events))
-        newcomers, changed = self._take_messages()
+        newcomers, changed, with_deltas = self._take_messages()
         for stream in newcomers:
             self._attend(stream, self._welcome)
         again, self._unfinished = self._unfinished, {}
@@ -205,17 +245,21 @@ class StreamHub:
         for run_id in changed:
             for stream in list(self._watchers.get(run_id, ())):
                 self._attend(stream, self._pump_if_idle)
+        for run_id in with_deltas:
+            for stream in list(self._watchers.get(run_id, ())):
+                self._attend(stream, self._pump_deltas)
         for stream in self._due.take(self._clock.monotonic()):
             self._attend(stream, self._meet_deadline)
         self._forget_shared()
 
-    def _take_messages(self) -> tuple[list[Stream], set[str]]:
+    def _take_messages(self) -> tuple[list[Stream], set[str], set[str]]:
         with self._lock:
             self._is_woken = False
             newcomers = list(self._newcomers)
             self._newcomers.clear()
             changed, self._changed = self._changed, set()
-        return newcomers, changed
+            with_deltas, self._with_deltas = self._with_deltas, set()
+        return newcomers, changed, with_deltas
 
     def _attend(self, stream: Stream, action: Callable[[Stream], None]) -> None:
         try:
@@ -238,7 +282,7 @@ class StreamHub:
         self._poll.register(stream.fd, _LISTENING)
         stream.limit_kernel_memory()
         self._streams[stream.fd] = stream
-        self._watchers.setdefault(stream.run_id, set()).add(stream)
+        self._watch(stream, frozenset())
         stream.last_sent = self._clock.monotonic()
         self._due.put(stream, stream.last_sent + stream.heartbeat_s)
         self._pump(stream)
@@ -247,39 +291,81 @@ class StreamHub:
         if stream.is_open and not stream.pending:
             self._pump(stream)
 
+    def _pump_deltas(self, stream: Stream) -> None:
+        """Send what is written just now, without a look at the ledger."""
+        if stream.is_open and not stream.pending and stream.load_deltas():
+            self._send(stream)
+
     def _pump(self, stream: Stream) -> None:
         """Send batches until the reader is stuck, nothing is left, or it is the others' turn."""
         for _ in range(_BATCHES_PER_TURN):
             if not stream.is_open or not (stream.pending or self._load_next(stream)):
                 return
-            if not stream.send_pending(self._clock.monotonic()):
-                self._await_reader(stream)
-                return
-            self._stop_awaiting(stream)
-            if stream.ended:
-                self._drop(stream)
+            if not self._send(stream):
                 return
         self._unfinished[stream] = None
 
+    def _send(self, stream: Stream) -> bool:
+        """Send what is loaded, and say whether the stream may go on now."""
+        if not stream.send_pending(self._clock.monotonic()):
+            self._await_reader(stream)
+            return False
+        self._stop_awaiting(stream)
+        if stream.ended:
+            self._drop(stream)
+        return not stream.ended
+
     def _load_next(self, stream: Stream) -> bool:
-        batch = self._next_batch(stream)
+        if stream.load_deltas():
+            return True
+        batch = self._next_batch(stream, None)
+        if stream.load_deltas():  # they came before what was just read
+            return True
+        intent = stream.next_intent()
+        if intent is not None:
+            batch = self._next_batch(stream, intent)
+        self._watch(stream, batch.runs)
         if batch.data:
             stream.load(batch)
         return bool(batch.data)
 
-    def _next_batch(self, stream: Stream) -> Batch:
+    def _next_batch(self, stream: Stream, up_to: int | None) -> Batch:
         chunked = stream.connection.chunked
-        key = (stream.run_id, stream.cursor, chunked, stream.framing)
+        key = (stream.run_id, stream.cursor, up_to, chunked, stream.framing)
         batch = self._shared.get(key)
         if batch is None:
-            tail = self._read_tail(stream.run_id, stream.cursor, BATCH_BYTES)
-            plain = stream.framing.batch(stream.run_id, stream.cursor, tail)
-            batch = Batch(framed(plain.data, chunked=chunked, last=plain.ended), plain.cursor, plain.ended)
+            plain = stream.framing.batch(stream.run_id, stream.cursor, self._tail_of(stream, up_to))
+            data = framed(plain.data, chunked=chunked, last=plain.ended)
+            batch = Batch(data, plain.cursor, plain.ended, plain.runs)
             self._shared_bytes += len(batch.data)
             if self._shared_bytes > _SHARED_BYTES:
                 self._forget_shared()
             self._shared[key] = batch
         return batch
+
+    def _tail_of(self, stream: Stream, up_to: int | None) -> LedgerTail | TreeTail:
+        if isinstance(stream.cursor, str):
+            assert self._read_tree is not None
+            return self._read_tree(stream.run_id, stream.cursor, BATCH_BYTES)
+        tail = self._read_tail(stream.run_id, stream.cursor, BATCH_BYTES)
+        return tail if up_to is None else until(tail, stream.cursor, up_to)
+
+    def _watch(self, stream: Stream, runs: frozenset[str]) -> None:
+        """Have a stream hear of the news of these runs, and of its own."""
+        wanted = runs | {stream.run_id}
+        for run_id in wanted - stream.watched:
+            self._watchers.setdefault(run_id, set()).add(stream)
+            if stream.watched:  # there may have been news of it after it was read, and before it was watched
+                self._unfinished[stream] = None
+        for run_id in stream.watched - wanted:
+            self._unwatch(stream, run_id)
+        stream.watched = wanted
+
+    def _unwatch(self, stream: Stream, run_id: str) -> None:
+        watchers = self._watchers[run_id]
+        watchers.discard(stream)
+        if not watchers:
+            del self._watchers[run_id]
 
     def _forget_shared(self) -> None:
         # What was read may be used for one turn: later there may be more. Within a turn it may not grow without bound.
@@ -333,10 +419,9 @@ class StreamHub:
             return
         self._poll.unregister(stream.fd)
         self._due.drop(stream)
-        watchers = self._watchers[stream.run_id]
-        watchers.discard(stream)
-        if not watchers:
-            del self._watchers[stream.run_id]
+        for run_id in stream.watched:
+            self._unwatch(stream, run_id)
+        stream.watched = frozenset()
 
     def _close(self) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ _STATUS_TEXTS = {
     416: "The range lies outside the content.",
     422: "Fields are missing or wrong; `detail` lists them.",
     500: "The gateway failed; its log has the reason under the request id.",
+    501: "This is not configured.",
     503: "The gateway cannot do this now.",
 }
 _PATH_NAME = re.compile(r"\{(\w+)\}")

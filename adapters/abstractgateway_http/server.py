@@ -119,7 +119,8 @@ class GatewayServer:
             log.warning("streams keep a worker thread each, because %s is missing", ", ".join(missing))
             handover.install_limits(self._listeners, self.app.read_limit)
             return None
-        hub = StreamHub(self._gateway.ledger.tail, limits)
+        ledger = self._gateway.ledger
+        hub = StreamHub(ledger.tail, limits, self._gateway.deltas.subscribe, ledger.read_tree)
         handover.install(self._listeners, hub, self._mailbox, self.app.read_limit)
         return hub
 

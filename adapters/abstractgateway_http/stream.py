@@ -7,7 +7,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .frames import EVENTS, Batch, Framing
+from .deltas import DeltaBuffer, batch_of
+from .frames import EVENTS, Batch, Cursor, Framing, framed
 
 # Where a server puts the way out of its worker threads into the WSGI environ.
 DOOR_KEY = "abstractgateway.stream_door"
@@ -19,12 +20,16 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class StreamRequest:
-    """What a client asked to follow: the records of a run after a cursor, and for how long nothing may be said."""
+    """What a client asked to follow: the records of a run after a cursor, and for how long nothing may be said.
+
+    With `has_deltas` the pieces of answers that are being written come as well.
+    """
 
     run_id: str
-    after: int
+    after: Cursor
     heartbeat_s: float
     framing: Framing = EVENTS
+    has_deltas: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,19 @@ class Stream:
     """A stream as the hub's thread sees it; nobody else touches it."""
 
     run_id: str
-    cursor: int
+    cursor: Cursor
     heartbeat_s: float
     connection: Connection
     release: Callable[[], None]
     framing: Framing = EVENTS
+    deltas: DeltaBuffer | None = None
     is_open: bool = True
     pending: memoryview = field(init=False)
     ended: bool = False
     last_sent: float = 0.0
     stuck_since: float | None = None
     wants_write: bool = False
+    watched: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.pending = memoryview(self.connection.unsent)
@@ -73,6 +80,21 @@ class Stream:
         self.pending = memoryview(batch.data)
         self.cursor = batch.cursor
         self.ended = batch.ended
+
+    def load_deltas(self) -> bool:
+        """Take the deltas that may be sent now, and say whether there are any."""
+        frames = self.deltas.take(self._is_sent) if self.deltas is not None else b""
+        if frames:
+            self.load(batch_of(framed(frames, chunked=self.connection.chunked), self.cursor))
+        return bool(frames)
+
+    def next_intent(self) -> int | None:
+        """Return the cursor of the record that the next delta waits for, or None."""
+        found = self.deltas.next_intent() if self.deltas is not None else None
+        return None if found is None or self._is_sent(*found) else found[1]
+
+    def _is_sent(self, run_id: str, cursor: int) -> bool:
+        return run_id != self.run_id or isinstance(self.cursor, str) or cursor <= self.cursor
 
     def send_pending(self, now: float) -> bool:
         """Send what the socket takes and say whether nothing is left. Raises `OSError` when the client is gone."""

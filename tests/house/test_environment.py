@@ -7,7 +7,7 @@ import pytest
 from tests.house import sources
 from tests.house.sources import ROOT, Source
 
-ONLY_READER = "abstractgateway/config.py"
+ONLY_READER = "abstractgateway/config/gateway.py"
 WAYS_TO_READ = frozenset({"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"})
 
 

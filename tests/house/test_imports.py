@@ -17,11 +17,14 @@ FLOORS = (
     "ids",
     "config",
     "runtime",
+    "schedules",
     "stores",
+    "knowledge",
     "visualflow",
     "bundles",
     "hosts",
     "security",
+    "tools",
     "runner",
     "service",
     "compose",
@@ -31,7 +34,14 @@ FLOORS = (
     "__main__",
 )
 DOORS_FOR_ADAPTERS = ("", "errors", "config", "security", "service", "jsonvalue", "clock", "ids")
-THIRD_PARTY_OF_ADAPTERS = {"abstractgateway_http": ("werkzeug", "waitress"), "abstractgateway_llm": ("urllib3",)}
+THIRD_PARTY_OF_ADAPTERS = {
+    "abstractgateway_http": ("werkzeug", "waitress"),
+    "abstractgateway_llm": ("urllib3",),
+    "abstractgateway_mcp": ("mcp", "anyio", "httpx2"),
+    "abstractgateway_postgres": ("psycopg",),
+}
+MORE_DOORS = {"abstractgateway_postgres": ("stores", "runtime")}
+"""A backend of the stores implements their ports; what crosses those is the kernel's."""
 OUTSIDE_THE_KERNEL = frozenset(
     {
         "asyncio",
@@ -117,7 +127,8 @@ def adapter_offence(source: Source, target: str) -> str | None:
     """Say why an adapter module may not import `target`, or return None."""
     adapter, top = source.module.partition(".")[0], target.partition(".")[0]
     if top == LIBRARY:
-        return None if floor(target) in DOORS_FOR_ADAPTERS else f"{target} is not a door for adapters"
+        doors = (*DOORS_FOR_ADAPTERS, *MORE_DOORS.get(adapter, ()))
+        return None if floor(target) in doors else f"{target} is not a door for adapters"
     if target == "_typeshed.wsgi":  # the types of WSGI, which exist for the type checker only
         return None
     if top == adapter or top in sys.stdlib_module_names or top in THIRD_PARTY_OF_ADAPTERS.get(adapter, ()):

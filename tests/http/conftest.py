@@ -17,6 +17,7 @@ import pytest
 
 from abstractgateway.config import GatewayConfig
 from abstractgateway.errors import Conflict, Invalid, NotFound
+from abstractgateway.runner.deltas import Deltas
 from abstractgateway.service import GatewayService
 from abstractgateway_http.hub import HubLimits
 from abstractgateway_http.server import GatewayServer
@@ -61,6 +62,9 @@ class Ledgers:
     def may_grow(self, run_id: str, after: int) -> bool:
         return run_id in self.runs and (run_id not in self.ended or after < len(self.runs[run_id]))
 
+    def read_tree(self, run_id: str, place: str, max_bytes: int) -> Any:
+        raise AssertionError("these runs have no runs below them")
+
     def tail(self, run_id: str, after: int, max_bytes: int) -> Tail:
         self.reads += 1
         if run_id in self.broken:
@@ -84,6 +88,7 @@ class StandInGateway:
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
         self.ledger = Ledgers()
+        self.deltas = Deltas(lambda run_id: None)
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.failure: Exception | None = None
         self.runs = SimpleNamespace(start=self._start, get=self._get, list=self._list)

@@ -34,7 +34,7 @@ def test_the_examples_of_the_page_work_as_written(backend: str, tmp_path: Path):
         printed = walk(PAGE, address)
 
     assert "Run 'nope' not found" in printed
-    assert printed.count("event: done") == 2
-    assert printed.count("id: 1\n") == 1
-    assert printed.count("id: 4\n") == 2
+    assert printed.count("event: done") == 3
+    assert printed.count("id: 1\n") == 2
+    assert printed.count("id: 4\n") == 3
     assert '"next_after":5' in printed

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from hypothesis import strategies as st
 
 from tests.model import pictures
 from tests.model.model import Command, Model, Program
-from tests.model.world import BACKENDS, Doom, Gateway
+from tests.model.world import BACKENDS, SELDOM, Doom, Gateway
 
 Operation = tuple[Any, ...]
 History = tuple[str, list[Operation]]
@@ -246,10 +247,18 @@ def _sends(program: Program) -> bool:
     return any(word[1]["during"] if word[0] == "call" else word[0] in CHILDREN and _sends(word[1]) for word in program)
 
 
+def _is_among(operations: list[Operation], one_in: int) -> bool:
+    """Say whether a history with crashes is one of so many, always the same ones."""
+    has_crash = any(operation[0] == "crash" for operation in operations)
+    return has_crash and crc32(repr(operations).encode()) % one_in == 0
+
+
 def play(history: History, directory: Path, tally: Counter[str] | None = None) -> None:
     """Play a history on every backend."""
     in_doubt, operations = history
     for backend in BACKENDS:
+        if backend in SELDOM and not _is_among(operations, SELDOM[backend]):
+            continue
         player = Player(backend, directory / backend, in_doubt)
         player.play(operations)
         if tally is not None:

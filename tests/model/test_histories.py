@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 
 from tests.model.histories import HISTORIES, History, play
-from tests.model.world import BACKENDS
+from tests.model.world import BACKENDS, SELDOM
 
 IN_MEMORY = Path("/dev/shm")
 
@@ -29,5 +29,5 @@ def test_every_backend_does_what_the_model_says_whatever_clients_time_and_crashe
     plays_as_the_model()
 
     print(tally)
-    assert all(tally[f"{backend} crashes"] > 10 for backend in BACKENDS)
+    assert all(tally[f"{backend} crashes"] > (3 if backend in SELDOM else 10) for backend in BACKENDS)
     assert tally["seen calls interrupted after they were performed"] > 5

@@ -32,10 +32,14 @@ from abstractgateway.stores import open_file_stores, open_memory_stores, open_sq
 from abstractgateway.stores.base import RunQuery, Stores
 from abstractgateway.testing import FaultyDisk, ManualClock, PowerLoss
 from tests.model.model import MAX_ATTEMPTS, Command, Interruption, during
+from tests.postgres.proxy import Proxy
+from tests.postgres.server import has_server, shared, url_of
 
 SESSION = "s"
 WORKFLOW = "reads"
 AT = "2026-01-01T00:00:00+00:00"
+MESSAGES_OF_A_COMMIT = 35
+"""About how many messages a commit has on its way to PostgreSQL."""
 
 
 class Crash(BaseException):
@@ -183,7 +187,41 @@ class Sqlite(Backend):
         return log.stat().st_size if log.exists() else 0
 
 
+class Postgres(Backend):
+    """PostgreSQL behind a proxy; a crash ends all connections, in a commit at any of its messages."""
+
+    name = "postgres"
+
+    def open(self, doom: tuple[str, int] | None = None) -> Stores:
+        from abstractgateway_postgres import open_postgres_stores
+
+        if self.stores is None:
+            self._proxy = Proxy(shared().port)
+            self._url = url_of(self.directory).replace(f":{shared().port}/", f":{self._proxy.port}/")
+        self._proxy.heal()
+        self.is_down = False
+        self.stores = open_postgres_stores(self._url, patience_s=0.01)
+        found: Stores = self.stores
+        return found
+
+    def close(self) -> None:
+        self.stores.close()
+
+    def crash(self) -> None:
+        self._proxy.cut_now(stays_away=True)
+        self.stores.close()
+
+    def in_the_middle(self, commit: Callable[[], CommitReceipt], share: int) -> None:
+        self._proxy.cut_at(1 + MESSAGES_OF_A_COMMIT * share // 100, "after", stays_away=True)
+        with suppress(Unavailable):
+            commit()
+
+
 BACKENDS: dict[str, type[Backend]] = {"memory": Backend, "files": Files, "sqlite": Sqlite}
+SELDOM = {"postgres": 2}
+"""Each crash costs new connections there: it is played one in so many of the histories that have any."""
+if has_server():
+    BACKENDS["postgres"] = Postgres
 
 
 class Gateway:

@@ -8,6 +8,7 @@ import pytest
 
 from abstractgateway import GatewayConfig, GatewayService
 from abstractgateway.testing import ScriptedModel
+from tests.postgres.server import url_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "docs" / "samples"
@@ -15,7 +16,7 @@ SAMPLES = ROOT / "docs" / "samples"
 Open = Callable[..., GatewayService]
 
 
-@pytest.fixture(params=["file", "memory", "sqlite"])
+@pytest.fixture(params=["file", "memory", "sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -27,6 +28,8 @@ def open_gateway(backend: str, tmp_path: Path) -> Iterator[Open]:
 
     def open_one(**settings: Any) -> GatewayService:
         chosen = {"data_dir": tmp_path / "runtime", "flows_dir": SAMPLES, "store_backend": backend, **settings}
+        if backend == "postgres":
+            chosen["database_url"] = url_of(tmp_path)
         model = ScriptedModel(lambda call: "hi")
         opened.append(GatewayService.open(GatewayConfig(**chosen), model=model))
         return opened[-1]

@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from abstractgateway import GatewayConfig, GatewayService
 from abstractgateway.errors import GatewayError, Invalid, NotFound, Unavailable
 from abstractgateway.runtime import Runtime
+from tests.postgres.server import url_of
 from tests.service.conftest import SAMPLES, Open
 from tests.service.waiting import wait_for_status
 
@@ -22,8 +24,9 @@ SUMMARY = {
 def test_the_example_of_the_library_runs_on_every_backend(backend: str, tmp_path: Path) -> None:
     seen = []
 
+    url = url_of(tmp_path) if backend == "postgres" else None
     with GatewayService.open(
-        GatewayConfig(data_dir=tmp_path, flows_dir=str(SAMPLES), store_backend=backend)
+        GatewayConfig(data_dir=tmp_path, flows_dir=str(SAMPLES), store_backend=backend, database_url=url)
     ) as gateway:
         run_id = gateway.runs.start(bundle_id="hello", input_data={"prompt": "Hello"})
         for entry in gateway.ledger.follow(run_id, after=0):
@@ -104,7 +107,7 @@ def test_a_waiting_run_is_told_of_with_every_field(gateway: GatewayService) -> N
 
     run = wait_for_status(gateway, run_id, "waiting")
 
-    assert set(run) == SUMMARY | {"output", "blocked_by"}
+    assert set(run) == SUMMARY | {"output", "blocked_by", "usage", "budget"}
     assert run["waiting"] == {
         "reason": "user",
         "wait_key": f"user:{run_id}:ask",
@@ -269,7 +272,11 @@ def test_a_run_whose_bundle_and_stored_flow_went_away_says_so(open_gateway: Open
     first.close()
     empty = tmp_path / "empty"
     empty.mkdir()
-    shutil.rmtree(tmp_path / "runtime" / "artifacts")
+    if backend == "postgres":
+        with psycopg.connect(url_of(tmp_path)) as database:
+            database.execute("TRUNCATE abstractgateway.artifacts")
+    else:
+        shutil.rmtree(tmp_path / "runtime" / "artifacts")
 
     second = open_gateway(flows_dir=empty)
     blocked = second.runs.get(run_id)["blocked_by"]

@@ -10,16 +10,16 @@ import pytest
 
 from abstractgateway.errors import GatewayError
 from abstractgateway.stores.base import Stores
-from tests.stores.shapes import FILES, MEMORY, SQLITE, Backend
+from tests.stores.shapes import FILES, MEMORY, POSTGRES, SQLITE, Backend
 
 
-@pytest.fixture(params=[MEMORY, FILES, SQLITE], ids=lambda backend: backend.name)
+@pytest.fixture(params=[MEMORY, FILES, SQLITE, POSTGRES], ids=lambda backend: backend.name)
 def backend(request: pytest.FixtureRequest) -> Backend:
     chosen: Backend = request.param
     return chosen
 
 
-@pytest.fixture(params=[FILES, SQLITE], ids=lambda backend: backend.name)
+@pytest.fixture(params=[FILES, SQLITE, POSTGRES], ids=lambda backend: backend.name)
 def durable(request: pytest.FixtureRequest) -> Backend:
     chosen: Backend = request.param
     return chosen

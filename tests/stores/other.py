@@ -19,6 +19,7 @@ from abstractgateway.errors import GatewayError, StaleWrite
 from abstractgateway.runtime.commit import CommandOutcome, Commit
 from abstractgateway.stores import open_file_stores, open_sqlite_stores
 from abstractgateway.stores.base import Changes, Stores
+from tests.postgres.server import open_test_database
 from tests.stores.shapes import AT, PATIENCE_S, a_command, a_run, save, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ class Other:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.stores.other", backend, str(directory)],
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "adapters")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -186,7 +188,8 @@ def _hear(changes: Changes) -> None:
 
 
 def main(backend: str, directory: str) -> None:
-    stores: Stores = (open_file_stores if backend == "files" else open_sqlite_stores)(directory)
+    known = {"files": open_file_stores, "sqlite": open_sqlite_stores, "postgres": open_test_database}
+    stores: Stores = known[backend](Path(directory))
     stores.subscribe(_hear)
     _say("answer", "ready")
     for line in sys.stdin:

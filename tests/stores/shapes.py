@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from abstractgateway.jsonvalue import JsonObject
 from abstractgateway.runtime.chain import encode_record
 from abstractgateway.runtime.commit import CommandOutcome, CommandRecord, Commit, RunWrite, StoredRun
@@ -16,6 +18,7 @@ from abstractgateway.runtime.models import RunState, RunStatus, StepRecord, Step
 from abstractgateway.runtime.tracking import TrackedVars
 from abstractgateway.stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from abstractgateway.stores.base import Changes, Stores
+from tests.postgres.server import open_test_database
 
 AT = "2026-11-21T07:00:00+00:00"
 PATIENCE_S = 10.0
@@ -33,6 +36,9 @@ class Backend:
 MEMORY = Backend("memory", lambda directory: open_memory_stores(), is_durable=False)
 FILES = Backend("files", open_file_stores)
 SQLITE = Backend("sqlite", open_sqlite_stores)
+POSTGRES = Backend("postgres", open_test_database)
+ON_A_DISK = pytest.mark.parametrize("durable", [FILES, SQLITE], indirect=True, ids=["files", "sqlite"])
+"""For tests of what only stores in a directory have: its files, its locks, its disk."""
 
 
 def at(second: float) -> str:

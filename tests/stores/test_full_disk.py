@@ -13,7 +13,7 @@ from abstractgateway.errors import Unavailable
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores.base import Commit, Stores
 from tests.stores.other import ROOT
-from tests.stores.shapes import Backend, a_command, a_run, save, write
+from tests.stores.shapes import ON_A_DISK, Backend, a_command, a_run, save, write
 
 SIZE = 4 << 20
 RESERVE = 3 << 20
@@ -68,6 +68,7 @@ def contents(stores: Stores) -> dict[str, tuple[int, int]]:
     return found
 
 
+@ON_A_DISK
 def test_a_full_disk_refuses_commits_and_once_there_is_room_they_go_on(
     durable: Backend, opened: Open, small: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_full_disk_refuses_commits_and_once_there_is_room_they_go_on(
     assert again.commands.append(a_command("after")).seq == seq + 1
 
 
+@ON_A_DISK
 def test_a_gateway_that_is_started_on_a_full_disk_loses_nothing(durable: Backend, opened: Open, small: Path) -> None:
     in_the_way = small / "in-the-way"
     in_the_way.write_bytes(bytes(RESERVE))
@@ -130,6 +132,7 @@ def _take_the_rest(path: Path) -> None:
         os.close(fd)
 
 
+@ON_A_DISK
 def test_files_that_may_not_grow_refuse_commits_and_lose_nothing(
     durable: Backend, opened: Open, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from abstractgateway.runtime.tracking import TrackedVars
 from abstractgateway.stores import open_file_stores
 from abstractgateway.stores.base import RunQuery, Stores
 from abstractgateway.testing import FaultyDisk
-from tests.stores.shapes import SQLITE, Backend, a_run, changing, save, write
+from tests.stores.shapes import ON_A_DISK, SQLITE, Backend, a_run, changing, save, write
 
 Open = Callable[[Backend, Path], Stores]
 
@@ -174,6 +174,7 @@ def test_what_changed_is_there_for_another_store_on_the_same_data(
     assert large.write_delta(4).found(ours) == large.expected()
 
 
+@ON_A_DISK
 def test_a_closed_store_has_whole_checkpoints_for_other_programs(
     durable: Backend, opened: Open, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.runtime.models import RunStatus
 from abstractgateway.stores.base import Commit, Stores
-from tests.stores.shapes import Backend, a_command, a_run, applied, save, waiting
+from tests.stores.shapes import ON_A_DISK, Backend, a_command, a_run, applied, save, waiting
 
 PYTHON = os.environ.get("ABSTRACTRUNTIME_PYTHON", "")
 pytestmark = pytest.mark.skipif(
@@ -31,6 +31,7 @@ def original(action: str, durable: Backend, directory: Path) -> Any:
     return json.loads(finished.stdout) if finished.stdout else None
 
 
+@ON_A_DISK
 def test_what_abstractruntime_wrote_is_found_here(durable: Backend, opened: Open, tmp_path: Path) -> None:
     original("make", durable, tmp_path)
 
@@ -49,6 +50,7 @@ def test_what_abstractruntime_wrote_is_found_here(durable: Backend, opened: Open
     assert list(stores.problems) == []
 
 
+@ON_A_DISK
 def test_runs_of_abstractruntime_go_on_here(durable: Backend, opened: Open, tmp_path: Path) -> None:
     original("make", durable, tmp_path)
     stores = opened(durable, tmp_path)
@@ -73,6 +75,7 @@ def test_runs_of_abstractruntime_go_on_here(durable: Backend, opened: Open, tmp_
     assert found["cursor"] == 2
 
 
+@ON_A_DISK
 def test_what_is_written_here_is_found_by_abstractruntime(durable: Backend, opened: Open, tmp_path: Path) -> None:
     stores = opened(durable, tmp_path)
     save(stores, a_run("r1", vars={"é": {"deep": [1, None]}}), count=3, text="grüße")
@@ -93,6 +96,7 @@ def test_what_is_written_here_is_found_by_abstractruntime(durable: Backend, open
     assert found["commands"] == [["c1", 1, {"text": "é"}], ["c2", 2, {}]]
 
 
+@ON_A_DISK
 def test_a_directory_may_go_back_and_forth(durable: Backend, opened: Open, tmp_path: Path) -> None:
     original("make", durable, tmp_path)
     stores = opened(durable, tmp_path)

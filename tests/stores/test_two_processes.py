@@ -16,7 +16,7 @@ from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores import files, open_file_stores, open_sqlite_stores
 from abstractgateway.stores.base import Commit, RunQuery, Stores
 from tests.stores.other import Other
-from tests.stores.shapes import FILES, Backend, Told, a_command, a_run, applied, save, write
+from tests.stores.shapes import FILES, ON_A_DISK, Backend, Told, a_command, a_run, applied, save, write
 
 Start = Callable[..., Other]
 ROUNDS = 5
@@ -167,6 +167,7 @@ def test_processes_that_fight_for_a_directory_lose_nothing_and_none_of_them_star
     assert min(counts.values()) >= LEAST_SHARE * sum(counts.values()) / FIGHTERS, counts
 
 
+@ON_A_DISK
 def test_a_process_that_dies_with_the_lock_leaves_the_others_free(mine: Stores, start: Start) -> None:
     other, third = start(), start()
     save(mine, a_run())
@@ -179,6 +180,7 @@ def test_a_process_that_dies_with_the_lock_leaves_the_others_free(mine: Stores, 
     assert third.ask("save", "r1") == 3
 
 
+@ON_A_DISK
 def test_nobody_writes_while_somebody_else_has_the_lock(durable: Backend, mine: Stores, tmp_path: Path) -> None:
     decided = threading.Event()
 

@@ -10,7 +10,20 @@ from werkzeug.wrappers import Response
 from ..openapi import openapi_bytes
 from ..render import json_bytes_answer
 from ..route import Answer, Call, Route
-from . import artifacts, bundles, commands, ledger, process, runs
+from . import (
+    artifacts,
+    attachments,
+    bundles,
+    commands,
+    embeddings,
+    files,
+    knowledge,
+    ledger,
+    process,
+    runs,
+    schedules,
+    visualflows,
+)
 
 
 def openapi(call: Call) -> Response:
@@ -30,9 +43,15 @@ ROUTES: tuple[Route, ...] = (
     ),
     *bundles.ROUTES,
     *runs.ROUTES,
+    *schedules.ROUTES,
     *ledger.ROUTES,
     *commands.ROUTES,
     *artifacts.ROUTES,
+    *knowledge.ROUTES,
+    *visualflows.ROUTES,
+    *attachments.ROUTES,
+    *files.ROUTES,
+    *embeddings.ROUTES,
 )
 
 __all__ = ["ROUTES"]

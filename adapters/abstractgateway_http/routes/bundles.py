@@ -154,7 +154,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{API}/workflows/{{workflow_id}}/flow",
         get_workflow_flow,
-        answers=(Answer("The flow.", named("Flow")),),
+        answers=(Answer("The flow.", {"anyOf": [named("Flow"), named("MadeFlow")]}),),
         refusals=(400, 404),
     ),
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from werkzeug.wrappers import Response
 
-from ..fields import Field, cursors, seconds, whole
-from ..frames import CONTENT_TYPE, OnePage
+from ..fields import Field, cursor_of, cursors, one_of, seconds, whole
+from ..frames import CONTENT_TYPE, EVENTS, TREE_EVENTS, OnePage
 from ..render import awaited_answer, ledger_answer, ledgers_answer, stream_answer
 from ..route import API, Answer, Call, Route
 from ..shapes import TEXT, named
 from ..stream import StreamRequest
-from .inputs import AFTER, LAST_EVENT_ID, LIMIT
+from .inputs import AFTER, LAST_EVENT_ID, LIMIT, switch
 
 
 def read_ledger(call: Call) -> Response:
@@ -29,11 +29,19 @@ def read_ledgers(call: Call) -> Response:
 
 def stream_ledger(call: Call) -> Response:
     """Replay a run's ledger after a cursor, then follow it until the run ends."""
-    run_id = call.path["run_id"]
-    after = max(call.query["after"], call.headers["Last-Event-ID"])
+    run_id, last_id = call.path["run_id"], call.headers["Last-Event-ID"]
+    after = max(call.query["after"], cursor_of(last_id))
     # Only the question whether the run exists: its 404 must come before the first byte of a stream.
     call.gateway.ledger.tail(run_id, after, 1)
-    return stream_answer(call.open_stream(StreamRequest(run_id, after, call.query["heartbeat_s"])))
+    is_tree = call.query["include"] is not None
+    wanted = StreamRequest(
+        run_id,
+        call.gateway.ledger.place_in_tree(last_id, after) if is_tree else after,
+        call.query["heartbeat_s"],
+        TREE_EVENTS if is_tree else EVENTS,
+        call.query["deltas"],
+    )
+    return stream_answer(call.open_stream(wanted))
 
 
 # A page of each has at most 2,000 records; clients ask for the runs that they show.
@@ -71,7 +79,12 @@ ROUTES: tuple[Route, ...] = (
         f"{API}/runs/{{run_id}}/ledger/stream",
         stream_ledger,
         answers=(
-            Answer("`step` events with `cursor` and `record`, then `done` when the run has ended.", TEXT, CONTENT_TYPE),
+            Answer(
+                "`step` events with `cursor` and `record`, `delta` events where asked for, then `done` when the run "
+                "has ended.",
+                TEXT,
+                CONTENT_TYPE,
+            ),
         ),
         query=(
             AFTER,
@@ -81,6 +94,12 @@ ROUTES: tuple[Route, ...] = (
                 default=lambda: 5.0,
                 about="A comment is sent after so many seconds without a record.",
             ),
+            Field(
+                "include",
+                one_of("children"),
+                about="`children`: the records of the runs below the run come as well, each with its `run_id`.",
+            ),
+            switch("deltas", "Whether to send the pieces of models' answers as `delta` events while they are written."),
         ),
         headers=(LAST_EVENT_ID,),
         refusals=(404,),

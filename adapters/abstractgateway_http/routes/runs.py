@@ -50,6 +50,12 @@ ROUTES: tuple[Route, ...] = (
             optional_text("flow_id", "The flow; without it, the bundle's only or default entrypoint."),
             Field("input_data", json_object, default=dict, about="The variables that the run starts with."),
             optional_text("session_id", "The session the run belongs to; without it, one of its own."),
+            Field(
+                "limits",
+                json_object,
+                nullable=True,
+                about="What the run may use: `tokens`, `model_calls`, `tool_calls`, `wall_s`, up to the settings.",
+            ),
         ),
         headers=(
             Field(

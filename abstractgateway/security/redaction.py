@@ -1,0 +1,64 @@
+"""Secrets are taken out of texts before they are written: log lines, and errors that clients read."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from ..config import GatewayConfig
+
+REDACTED = "[redacted]"
+
+_LEAST_SECRET = 6
+"""Shorter texts are no secrets, and taking them out would make a log unreadable."""
+
+_SHAPES = (
+    re.compile(r"(?i)(\bauthorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\",}\]]+"),
+    re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{6,}"),
+    re.compile(
+        r"(?i)(\b(?:x-)?(?:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]?secret|password|passwd)"
+        r"['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&}\]]+"
+    ),
+    re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)"),
+    re.compile(r"()\bagw_[0-9a-f]{8}_[A-Za-z0-9_-]{20,}"),
+    re.compile(r"()\bsk-[A-Za-z0-9_-]{16,}"),
+)
+
+
+class Redactor:
+    """Replaces the secrets it knows, and what looks like one, by `[redacted]`."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = sorted({secret for secret in secrets if len(secret) >= _LEAST_SECRET}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    @staticmethod
+    def of(config: GatewayConfig) -> Redactor:
+        """Return a redactor that knows every secret of the settings."""
+        keys = (getattr(config, name) for name in vars(config) if name.endswith("_api_key"))
+        password = urlsplit(config.database_url).password if config.database_url else None
+        return Redactor(str(secret) for secret in (*config.auth_tokens, *keys, password) if secret)
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        cleaned = self.known(text)
+        for shape in _SHAPES:
+            cleaned = shape.sub(rf"\g<1>{REDACTED}", cleaned)
+        return cleaned
+
+    def known(self, text: str) -> str:
+        """Return a text without the secrets of the settings; what only looks like a secret stays."""
+        return self._known.sub(REDACTED, text) if self._known is not None else text
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats a log record, its traceback included, without secrets."""
+
+    def __init__(self, redactor: Redactor, format: str) -> None:
+        super().__init__(format)
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor.text(super().format(record))

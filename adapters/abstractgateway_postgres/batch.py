@@ -1,0 +1,266 @@
+"""One batch of commits on its way into the database, inside its transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
+from abstractgateway.errors import GatewayError, Invalid
+from abstractgateway.jsonvalue import dumps
+from abstractgateway.runtime.models import RunState, RunStatus, WaitReason
+from abstractgateway.stores.base import (
+    CommandOutcome,
+    CommandRecord,
+    Commit,
+    RunRow,
+    RunWrite,
+    instant_or_none,
+)
+from abstractgateway.stores.group import Submission
+from abstractgateway.stores.staging import Admitted, Head, Staging, after_write
+
+from . import sql
+from .locks import Locks
+
+Cursor = psycopg.Cursor[Any]
+
+
+class Batch:
+    """What some commits change. `rows` are those of the runs, `born` the writes of runs that are new and unchanged.
+
+    `look` locks and reads, `admit` decides each commit, `write` sends what changes; the connection is in a pipeline, so
+    that the server is waited for once after `look` and once at the end.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], items: Sequence[Submission]) -> None:
+        self._connection = connection
+        self._items = items
+        self._locks = Locks(item.commit for item in items)
+        self.rows: dict[str, RunRow] = {}
+        self.born: dict[str, RunWrite] = {}
+        self.xact = 0
+        self.newest_seq = 0
+        self._heads: dict[str, Head] = {}
+        self._delta_counts: dict[str, int] = {}
+        self._states: dict[str, RunState] = {}
+        self._bodies: dict[str, str] = {}
+        self._after: dict[str, Head] = {}
+        self._rewritten: list[str] = []
+        self._deltas: list[tuple[str, int, str]] = []
+        self._records: list[tuple[str, int, str]] = []
+        self._commands: list[CommandRecord] = []
+        self._outcomes: list[CommandOutcome] = []
+        self._touching: Cursor | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self._after or self._commands or self._outcomes)
+
+    def look(self, pipeline: psycopg.Pipeline) -> None:
+        """Lock what the commits are about, and read where it stands.
+
+        The server is told that it is to wait for more (`sync`), so that it gives up on a process that stands still.
+        """
+        connection, locks = self._connection, self._locks
+        numbers, are_alone = locks.buckets
+        command_ids = sorted({item.commit.command.command_id for item in self._items if item.commit.command})
+        connection.execute(sql.BEGIN)
+        if numbers:
+            connection.execute(sql.LOCK_BUCKETS, (numbers, are_alone))
+        heads = connection.execute(sql.LOCK_HEADS, (locks.run_ids,)) if locks.run_ids else None
+        last_seq = connection.execute(sql.LOCK_COMMANDS) if command_ids else None
+        seqs = connection.execute(sql.SEQS_OF_COMMANDS, (command_ids,)) if command_ids else None
+        waiters = connection.execute(sql.WAITERS, (locks.wait_keys,)) if locks.wait_keys else None
+        standing = connection.execute(sql.XACT_AND_EPOCH)
+        pipeline.sync()
+        self.xact, epoch = _all(standing)[0]
+        for run_id, revision, length, delta_count in _all(heads):
+            self._heads[run_id] = Head(revision, length)
+            self._delta_counts[run_id] = delta_count
+        known_seqs = dict(_all(seqs))
+        waiting = _by_key(_all(waiters))
+        self._staging = Staging(
+            head_of=lambda run_id: self._heads.get(run_id) or Head(),
+            seq_of=known_seqs.get,
+            waiting_on=lambda keys: [run_id for key in keys for run_id in waiting.get(key, ())],
+            last_seq=_all(last_seq)[0][0] if last_seq else 0,
+            epoch=epoch,
+        )
+
+    def admit(self) -> None:
+        """Decide each commit, and gather what those change that are not refused."""
+        for item in self._items:
+            item.receipt = item.error = None
+            try:
+                check_texts(item.commit)
+                admitted = self._staging.admit(item.commit)
+            except GatewayError as error:
+                item.error = error
+                continue
+            item.receipt = admitted.receipt
+            self._gather(admitted)
+
+    def write(self) -> None:
+        """Send what was gathered."""
+        self._write_runs()
+        self._send(sql.DROP_DELTAS, [(run_id,) for run_id in self._rewritten])
+        self._send(sql.ADD_DELTAS, self._deltas)
+        self._send(sql.ADD_RECORDS, self._records)
+        self._write_commands()
+
+    def finish(self) -> None:
+        """Take in what the statements answered, once all is durable: nothing here may make it look as if it were not.
+
+        A row that cannot be read is left to the next look, which reports it.
+        """
+        for found in _all(self._touching):
+            with contextlib.suppress(ValueError):
+                self._tell(row_of(found))
+
+    def _gather(self, admitted: Admitted) -> None:
+        for write in admitted.writes:
+            self._gather_write(write)
+        if admitted.outcome is not None:
+            self._outcomes.append(admitted.outcome)
+        if admitted.command is not None:
+            self._commands.append(admitted.command)
+            self.newest_seq = admitted.command.seq
+
+    def _gather_write(self, write: RunWrite) -> None:
+        run_id, head = write.run_id, after_write(write)
+        before = self._after.get(run_id) or Head()
+        self._after[run_id] = head if write.records else replace(head, ledger_hash=before.ledger_hash)
+        numbered = enumerate(write.records, write.ledger_len + 1)
+        self._records += [(run_id, seq, record.decode()) for seq, record in numbered]
+        if write.state is not None:
+            self._gather_state(write, write.state)
+        elif run_id in self.rows:
+            self._tell(replace(self.rows[run_id], ledger_len=head.ledger_len))
+
+    def _gather_state(self, write: RunWrite, state: RunState) -> None:
+        run_id, head = write.run_id, self._after[write.run_id]
+        self._states[run_id] = state
+        if write.delta:
+            self._deltas.append((run_id, head.revision, write.delta.decode()))
+            self._delta_counts[run_id] = self._delta_counts.get(run_id, 0) + 1
+        else:
+            self._gather_body(run_id, write.body)
+        self._tell(RunRow.of(state, revision=head.revision, ledger_len=head.ledger_len))
+        self.born.pop(run_id, None)
+        if write.expected == 0:
+            self.born[run_id] = write
+
+    def _gather_body(self, run_id: str, body: bytes) -> None:
+        self._bodies[run_id] = body.decode()
+        if self._delta_counts.get(run_id):
+            self._rewritten.append(run_id)
+            self._deltas = [delta for delta in self._deltas if delta[0] != run_id]
+        self._delta_counts[run_id] = 0
+
+    def _tell(self, row: RunRow) -> None:
+        """Note what listeners are told; of two writes of a run the place of the later one counts."""
+        self.rows.pop(row.run_id, None)
+        self.rows[row.run_id] = row
+
+    def _write_runs(self) -> None:
+        changed = [run_id for run_id in self._states if run_id in self._heads]
+        added = [run_id for run_id in self._after if run_id not in self._heads]
+        touched = [run_id for run_id in self._after if run_id not in self._states and run_id in self._heads]
+        self._send(sql.ADD_RUNS, [self._columns(run_id) for run_id in added])
+        self._send(sql.CHANGE_RUNS, [self._columns(run_id) for run_id in changed])
+        heads = [(run_id, self._after[run_id].ledger_len, self._after[run_id].ledger_hash) for run_id in touched]
+        self._touching = self._send(sql.CHANGE_HEADS, heads)
+
+    def _columns(self, run_id: str) -> tuple[Any, ...]:
+        """Return the values of a run's row; of one that has no state only its ledger is known."""
+        head, state = self._after[run_id], self._states.get(run_id)
+        if state is None:
+            blank = (run_id, "", "", None, None, None, None, None, None, "", "", 0.0, 0.0)
+            return (*blank, 0, head.ledger_len, head.ledger_hash, 0, "")
+        row = self.rows[run_id]
+        return (
+            run_id,
+            row.workflow_id,
+            row.status.value,
+            row.wait_reason.value if row.wait_reason else None,
+            row.wait_key,
+            row.wait_due,
+            row.parent_run_id,
+            row.actor_id,
+            row.session_id,
+            row.created_at,
+            row.updated_at,
+            instant_or_none(row.created_at) or 0.0,
+            instant_or_none(row.updated_at) or 0.0,
+            head.revision,
+            head.ledger_len,
+            head.ledger_hash,
+            self._delta_counts.get(run_id, 0),
+            self._bodies.get(run_id),
+        )
+
+    def _write_commands(self) -> None:
+        commands = [
+            (item.seq, item.command_id, item.run_id, item.type, _payload(item), item.ts, item.client_id)
+            for item in self._commands
+        ]
+        self._send(sql.ADD_COMMANDS, commands)
+        if self._commands:
+            self._connection.execute(sql.SET_COUNTER, (self.newest_seq, "command_seq"))
+        outcomes = [(item.seq, item.status, item.reason, item.applied_at) for item in self._outcomes]
+        self._send(sql.SET_OUTCOMES, outcomes)
+        if self._outcomes:
+            last = max(item.seq for item in self._outcomes)
+            self._connection.execute(sql.SET_COUNTER, (last, "command_cursor"))
+
+    def _send(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> Cursor | None:
+        """Send a statement that takes one array per column; without rows there is nothing to send."""
+        if not rows:
+            return None
+        return self._connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+
+
+def check_texts(commit: Commit) -> None:
+    """Raise `Invalid` for a commit with a text that PostgreSQL cannot hold."""
+    for write in commit.runs:
+        if write.state is not None:
+            wait = write.state.waiting
+            state = (write.state.workflow_id, write.state.parent_run_id, write.state.actor_id, write.state.session_id)
+            check_text("runs", (*state, wait.wait_key if wait is not None else None))
+    if commit.command is not None:
+        command = commit.command
+        check_text("command", (command.command_id, command.run_id, command.type, command.ts, command.client_id))
+    if commit.outcome is not None:
+        check_text("outcome", (commit.outcome.reason,))
+
+
+def check_text(field: str, texts: Iterable[str | None]) -> None:
+    """Raise `Invalid` for a text that PostgreSQL cannot hold."""
+    for text in texts:
+        if text is not None and "\0" in text:
+            raise Invalid(field, f"{text!r} has a NUL character, which PostgreSQL cannot hold")
+
+
+def row_of(found: Sequence[Any]) -> RunRow:
+    """Return the row that the columns of `ROW_COLUMNS` hold. Raises `ValueError` for an unknown status or reason."""
+    run_id, workflow_id, status, wait_reason, *rest = found
+    return RunRow(run_id, workflow_id, RunStatus(status), WaitReason(wait_reason) if wait_reason else None, *rest)
+
+
+def _payload(command: CommandRecord) -> str:
+    return dumps(command.payload, field="payload").decode()
+
+
+def _all(cursor: Cursor | None) -> list[Any]:
+    return cursor.fetchall() if cursor is not None else []
+
+
+def _by_key(found: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    waiting: dict[str, list[str]] = {}
+    for key, run_id in found:
+        waiting.setdefault(key, []).append(run_id)
+    return waiting

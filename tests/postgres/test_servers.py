@@ -1,0 +1,170 @@
+"""A server that restarts, crashes, is busy or misbehaves, and values that it cannot hold."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from abstractgateway.errors import Invalid, StaleWrite, Unavailable
+from abstractgateway.runtime.chain import verify_chain
+from abstractgateway.runtime.commit import Commit
+from abstractgateway_postgres import open_postgres_stores
+from tests.postgres.server import Server, shared, url_of
+from tests.stores.shapes import a_command, a_run, save, waiting, write
+
+ROUNDS = 3
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    shared()  # skips where there is no server
+    server = Server()
+    yield server
+    server.stop()
+
+
+def test_what_was_acknowledged_outlives_a_server_that_ends_again_and_again(own: Server) -> None:
+    with closing(open_postgres_stores(own.new_database(), patience_s=30.0)) as stores:
+        acknowledged: list[str] = []
+        is_over = threading.Event()
+        busy = threading.Semaphore(0)
+
+        def work(name: str) -> None:
+            number = 0
+            while not is_over.is_set():
+                save(stores, a_run(f"{name}{number}"), count=2)
+                stores.commands.append(a_command(f"{name}{number}"))
+                acknowledged.append(f"{name}{number}")
+                busy.release()
+                number += 1
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for number in range(ROUNDS):
+            for _ in range(10):
+                assert busy.acquire(timeout=60)
+            if number % 2:
+                own.restart()
+            else:
+                own.kill()
+                own.start()
+        is_over.set()
+        for thread in threads:
+            thread.join(60)
+
+        assert len(acknowledged) >= 10 * ROUNDS
+        for name in acknowledged:
+            assert stores.runs.open(name).revision == 1
+            assert verify_chain(stores.ledger.list(name)).ok
+        seqs = [stores.commands.get(name).seq for name in acknowledged]
+        assert sorted(seqs) == list(range(1, len(acknowledged) + 1))
+
+
+def test_a_server_that_stays_away_refuses_at_once_and_is_used_again_when_it_is_back(own: Server) -> None:
+    with closing(open_postgres_stores(own.new_database(), patience_s=0.05)) as stores:
+        save(stores, a_run())
+        own.kill()
+        with pytest.raises(Unavailable) as reading:
+            stores.runs.open("r1")
+        with pytest.raises(Unavailable):
+            save(stores, a_run("r2"))
+        own.start()
+
+        assert reading.value.code == "database_unreachable"
+        assert reading.value.retry_after > 0
+        assert save(stores, a_run("r2")).revision == 1
+
+
+def test_callers_beyond_the_connections_are_refused_with_a_time_to_try_again(tmp_path: Path) -> None:
+    with closing(open_postgres_stores(url_of(tmp_path), connections=1, patience_s=0.05)) as stores:
+        with stores.database.borrowed(), pytest.raises(Unavailable) as refused:
+            stores.runs.row("r1")
+
+        assert (refused.value.code, refused.value.retry_after) == ("store_busy", 1.0)
+        assert stores.runs.row("r1") is None
+
+
+def test_a_text_that_no_column_holds_refuses_its_own_commit_only(tmp_path: Path) -> None:
+    with closing(open_postgres_stores(url_of(tmp_path))) as stores:
+        decided: dict[str, Exception | None] = {}
+        done = threading.Semaphore(0)
+
+        def submit(name: str, commit: Commit) -> None:
+            def decide(receipt: object, error: Exception | None) -> None:
+                decided[name] = error
+                done.release()
+
+            stores.submit(commit, decide)
+
+        submit("good", Commit(runs=(write(a_run("good"), count=1),)))
+        submit("bad", Commit(runs=(write(waiting("bad", key="a\0b"), count=1),)))
+        submit("late", Commit(runs=(write(a_run("late"), count=1),)))
+        for _ in range(3):
+            assert done.acquire(timeout=10)
+
+        assert decided["good"] is None and decided["late"] is None
+        assert isinstance(decided["bad"], Invalid)
+        assert stores.runs.open("bad") is None
+        assert stores.runs.waiting_on(["a\0b"]) == []
+
+
+def test_a_commit_that_another_process_was_quicker_with_is_stale_not_overwritten(tmp_path: Path) -> None:
+    url = url_of(tmp_path)
+    with closing(open_postgres_stores(url)) as one, closing(open_postgres_stores(url)) as two:
+        outcomes: list[str] = []
+
+        def fight(stores: object, name: str) -> None:
+            for number in range(20):
+                try:
+                    stores.commit(Commit(runs=(write(a_run(f"r{number}", vars={"of": name}), count=1),)))  # type: ignore[attr-defined]
+                    outcomes.append(f"r{number} {name}")
+                except StaleWrite:
+                    continue
+
+        threads = [threading.Thread(target=fight, args=pair) for pair in ((one, "one"), (two, "two"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert len(outcomes) == 20
+        for number in range(20):
+            winner = one.runs.open(f"r{number}").state.vars["of"]
+            assert f"r{number} {winner}" in outcomes
+
+
+def test_what_a_commit_relied_on_not_being_there_does_not_appear_behind_its_back(tmp_path: Path) -> None:
+    from abstractgateway.runtime.commit import Premises
+
+    url = url_of(tmp_path)
+    with closing(open_postgres_stores(url)) as one, closing(open_postgres_stores(url)) as two:
+        for number in range(15):
+            key = f"k{number}"
+            premises = Premises(waiters=(((key,), frozenset()),))
+            heard: list[bool] = []
+
+            def emit(
+                key: str = key, premises: Premises = premises, number: int = number, heard: list[bool] = heard
+            ) -> None:
+                try:
+                    one.commit(Commit(runs=(write(a_run(f"event{number}")),), premises=premises))
+                    heard.append(False)
+                except StaleWrite:
+                    heard.append(True)
+
+            thread = threading.Thread(target=emit)
+            thread.start()
+            mailbox = Premises(revisions=((f"event{number}", 0),))
+            try:
+                two.commit(Commit(runs=(write(waiting(f"w{number}", key=key)),), premises=mailbox))
+                waits = True
+            except StaleWrite:
+                waits = False
+            thread.join()
+
+            assert waits is not (heard == [False])
