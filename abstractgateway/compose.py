@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pkgutil
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,8 @@ from .errors import Unavailable
 from .hosts import BundleHost, HostedWorkflows, StartedFlows, VisualflowHost, WorkflowHost
 from .hosts.drawn_schedules import DIRECTORY as DRAWINGS_DIR
 from .hosts.drawn_schedules import DrawnSchedules
-from .jsonvalue import JsonObject
 from .knowledge import MemoryTripleStore, Owners, SqliteTripleStore, StoredKnowledge, TripleStore
-from .runner import Runner, RunnerElsewhere, RunnerLock
+from .runner import Runner, RunnerElsewhere, RunnerLock, Tenure, Watch
 from .runtime import budgets
 from .runtime.effects import ExternalEffect
 from .runtime.effects.model import LanguageModel, call_model, no_model
@@ -34,10 +32,10 @@ from .runtime.effects.tools import (
 from .runtime.limits import RuntimeConfig
 from .runtime.models import EffectType, RunState
 from .runtime.policy import InDoubt, NoRetryPolicy, Reconciler
-from .runtime.runtime import Runtime, transact
-from .runtime.signals import OnDelta, Stop
+from .runtime.runtime import Runtime
 from .security.addresses import FetchRules
 from .security.workspace import WorkspacePolicy
+from .service.access import Access
 from .service.artifacts import ArtifactService
 from .service.attachments import AttachmentService
 from .service.bundles import BundleService
@@ -51,17 +49,18 @@ from .service.gateway import GatewayService
 from .service.knowledge import KnowledgeService
 from .service.ledger import LedgerService
 from .service.media import Media
+from .service.models_of_settings import ModelsOfSettings, ProviderModels
 from .service.on_request import OnRequest
 from .service.providers_of_settings import ProvidersOfSettings
 from .service.readiness import Readiness
 from .service.run_inputs import RunInputs
+from .service.runner_status import RunnerStatus
 from .service.runs import RunService
 from .service.schedules import Drawings, NoDrawings, ScheduledStarts, ScheduleService
 from .service.semantics import SemanticsService
-from .service.visualflows import ScratchDirectory, VisualflowFiles, VisualflowService
+from .service.visualflows import VisualflowService
 from .service.workflow_snapshots import WorkflowSnapshots
-from .service.workspace import FileIndices, WorkspaceService
-from .service.workspace_view import WorkspaceViews
+from .service.workspace import WorkspaceService
 from .stores import open_file_stores, open_memory_stores, open_sqlite_stores
 from .stores.base import Stores
 from .tools.attachments import AttachmentTools
@@ -81,6 +80,7 @@ CODE_PATIENCE_S = 0.2
 RETRY: InDoubt = "retry"
 
 LOCK_FILE = "gateway_runner.lock"
+STANDBY_FILE = "gateway_runner.standby.lock"
 
 _MODEL = "abstractgateway_llm:open_model"
 _EMBEDDER = "abstractgateway_llm.embeddings:open_embedder"
@@ -90,64 +90,14 @@ _POSTGRES = "abstractgateway_postgres:open_postgres_stores"
 _MCP_TOOLS = "abstractgateway_mcp:open_tools"
 
 
-class _ProviderModels(Protocol):
-    def generate(
-        self,
-        call: JsonObject,
-        *,
-        timeout_s: float | None = None,
-        on_delta: OnDelta | None = None,
-        stop: Stop | None = None,
-    ) -> JsonObject: ...
-    def problem(self) -> str | None: ...
-    def close(self) -> None: ...
+class SharedStores(Stores, Protocol):
+    """Stores whose runs several runners share."""
 
+    @property
+    def watch(self) -> Watch: ...
 
-class ModelsOfSettings:
-    """The language model on the providers of the settings; its adapter is loaded by the first who needs it."""
-
-    def __init__(self, config: GatewayConfig) -> None:
-        self._config = config
-        self._lock = threading.Lock()
-        self._opened: _ProviderModels | None = None
-
-    def generate(
-        self,
-        call: JsonObject,
-        *,
-        timeout_s: float | None = None,
-        on_delta: OnDelta | None = None,
-        stop: Stop | None = None,
-    ) -> JsonObject:
-        """Answer one call, streamed if it may be. Raises `Unavailable` when the extra that it needs is not installed."""
-        tell = on_delta if self._config.llm_stream else None
-        return self._open(call.get("provider")).generate(call, timeout_s=timeout_s, on_delta=tell, stop=stop)
-
-    def problem(self) -> str | None:
-        """Return why calls to the provider of the settings cannot be answered, as far as is known beforehand."""
-        if not self._config.provider:
-            return None
-        try:
-            return self._open(None).problem()
-        except Unavailable as error:
-            return error.message
-
-    def close(self) -> None:
-        """Let go of the connections that no call uses."""
-        with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-
-    def _open(self, provider: Any) -> _ProviderModels:
-        with self._lock:
-            if self._opened is None:
-                self._opened = self._loaded(provider or self._config.provider)
-            return self._opened
-
-    def _loaded(self, provider: Any) -> _ProviderModels:
-        who = f"provider {provider!r} needs" if provider else "model calls need"
-        loaded: _ProviderModels = _of_llm(_MODEL, who)(self._config)
-        return loaded
+    def share(self, lease_s: float) -> Tenure:
+        """Return what the runner of this process needs to have its share."""
 
 
 class McpToolBox(ToolBox, Protocol):
@@ -193,14 +143,13 @@ def open_gateway(
     settings say.
     """
     clock = SystemClock()
-    own_model = ModelsOfSettings(config) if model is None else None
+    own_model = open_models(config) if model is None else None
     providers = open_providers(config)
     mcp_tools = open_mcp_tools(config)
     own_tools = _joined(as_tool_box(tools), mcp_tools)
     stores = open_stores(config)
     own_knowledge = open_knowledge(config, stores, clock) if knowledge is None else None
     own_embedder = open_embedder(config) if embedder is None else None
-    scratch = ScratchDirectory()
     code = open_code_pool(config)
     host = open_host(config, code)
     deprecations = open_deprecations(config, clock)
@@ -217,66 +166,61 @@ def open_gateway(
         knowledge=knowledge or cast(StoredKnowledge, own_knowledge),
         reconcilers=reconcilers,
     )
-    started = StartedFlows(hosted=hosted, stores=stores, code_runner=code, max_depth=config.max_subflow_depth)
-    schedules = ScheduleService(
-        stores=stores,
-        runtime=runtime,
-        host=host,
-        starts=starts,
-        get_bundle=host.get_bundle if isinstance(host, BundleHost) else None,
-        check_start=deprecations.check_start,
-        clamp=workspace_policy(config).clamp,
-        drawings=open_drawings(config),
+    started = StartedFlows(
+        hosted=hosted, stores=stores, code_runner=code, max_depth=config.max_subflow_depth, look=host.look
     )
+    schedules = _schedule_service(config, stores, runtime, host, starts, deprecations)
     runner = _build_runner(config, stores, runtime, started, schedules) if config.runner_enabled else None
     bundles = _bundle_service(config, host, deprecations, schedules)
-    workspace = open_workspace(config, clock)
     service = GatewayService(
         config=config,
         stores=stores,
         runner=runner,
-        runs=RunService(
-            stores=stores,
-            runtime=runtime,
-            host=host,
-            runner=runner or RunnerElsewhere(_runner_lock(config)),
-            check_start=deprecations.check_start,
-            find_workflow=started.workflow,
-            clamp=workspace_policy(config).clamp,
-        ),
+        runs=_run_service(config, stores, runtime, host, runner, started, deprecations),
         ledger=LedgerService(stores=stores),
         commands=CommandService(stores=stores, clock=clock),
         bundles=bundles,
         artifacts=ArtifactService(stores=stores),
-        inputs=RunInputs(
-            runs=stores.runs, artifacts=stores.artifacts, host=host, workspace_base=workspace_policy(config).base
-        ),
+        inputs=_run_inputs(config, stores, host),
         schedules=schedules,
         knowledge=KnowledgeService(own_knowledge),
         readiness=Readiness(stores=stores, data_dir=_durable_dir(config)),
-        visualflows=VisualflowService(files=_visualflow_files(config, scratch), bundles=bundles, clock=clock),
-        attachments=_attachment_service(config, stores, clock, workspace),
-        workspace=workspace,
-        semantics=SemanticsService(Path(config.semantics_file) if config.semantics_file else None),
+        runner_status=_runner_status(config, stores, runner),
+        visualflows=VisualflowService.of(config, _durable_dir(config), bundles, clock),
         embeddings=EmbeddingService(embedder or cast(EmbedderOfSettings, own_embedder)),
+        **_file_services(config, stores, clock),
         on_request=OnRequest.of(
             config,
-            stores=stores,
+            **_answering(config, stores, own_tools, model or own_model, own_knowledge),
             clock=clock,
             host=host,
             list_bundles=bundles.list,
-            tools=offered_tools(config, stores, own_tools),
-            model=model or cast(ModelsOfSettings, own_model),
-            is_own_model=model is not None,
             media=media,
             providers=providers,
-            knowledge=lambda: own_knowledge.store.describe() if own_knowledge is not None else None,
         ),
-        on_close=lambda: _close(code, own_model, mcp_tools, own_knowledge, own_embedder, scratch, providers),
+        access=Access.of(config, clock),
+        on_close=lambda: _close(code, own_model, mcp_tools, own_knowledge, own_embedder, providers),
     )
     if runner is not None:
         _start(runner, mcp_tools)
     return service
+
+
+def _answering(
+    config: GatewayConfig,
+    stores: Stores,
+    tools: ToolBox,
+    model: LanguageModel | None,
+    knowledge: StoredKnowledge | None,
+) -> dict[str, Any]:
+    """Return with what requests are answered that no run is needed for, by the names of `OnRequest.of`."""
+    return {
+        "stores": stores,
+        "tools": offered_tools(config, stores, tools),
+        "model": model,
+        "is_own_model": not isinstance(model, ModelsOfSettings),
+        "knowledge": lambda: knowledge.store.describe() if knowledge is not None else None,
+    }
 
 
 def _start(runner: Runner, mcp_tools: McpToolBox | None) -> None:
@@ -291,11 +235,9 @@ def _close(
     mcp_tools: McpToolBox | None,
     knowledge: StoredKnowledge | None,
     embedder: EmbedderOfSettings | None,
-    scratch: ScratchDirectory,
     providers: ProvidersOfSettings,
 ) -> None:
     code.close()
-    scratch.close()
     providers.close()
     if model is not None:
         model.close()
@@ -307,15 +249,24 @@ def _close(
         embedder.close()
 
 
+def open_models(config: GatewayConfig) -> ModelsOfSettings:
+    """Return the language model on the providers of the settings."""
+
+    def load(provider: object) -> ProviderModels:
+        who = f"provider {provider!r} needs" if provider else "model calls need"
+        loaded: ProviderModels = _of_llm(_MODEL, who)(config)
+        return loaded
+
+    return ModelsOfSettings(config, load)
+
+
 def open_providers(config: GatewayConfig) -> ProvidersOfSettings:
     """Return what lists models and makes media as the settings say."""
 
     def load(part: str) -> Any:
         return _of_llm(part, "lists of models, speech and images need")(config)
 
-    return ProvidersOfSettings(
-        catalogue=partial(load, _CATALOGUE), media=partial(load, _MEDIA)
-    )
+    return ProvidersOfSettings(catalogue=partial(load, _CATALOGUE), media=partial(load, _MEDIA))
 
 
 def _of_llm(name: str, who: str) -> Any:
@@ -330,11 +281,8 @@ def _of_llm(name: str, who: str) -> Any:
 def open_embedder(config: GatewayConfig) -> EmbedderOfSettings:
     """Return what makes vectors as the settings say; its adapter is loaded by the first who needs it."""
     directory = _durable_dir(config)
-    choice = EmbeddingChoice(
-        directory / EMBEDDINGS_FILE if directory else None,
-        provider=config.embedding_provider,
-        model=config.embedding_model,
-    )
+    path = directory / EMBEDDINGS_FILE if directory else None
+    choice = EmbeddingChoice(path, provider=config.embedding_provider, model=config.embedding_model)
 
     def opened(provider: str, model: str) -> OwnEmbedder:
         embedder: OwnEmbedder = _of_llm(_EMBEDDER, "embeddings need")(config, provider, model)
@@ -343,33 +291,57 @@ def open_embedder(config: GatewayConfig) -> EmbedderOfSettings:
     return EmbedderOfSettings(choice, opened)
 
 
-def open_workspace(config: GatewayConfig, clock: Clock) -> WorkspaceService:
-    """Return the operator's directories as clients see them."""
-    mounts = ((name, str(Path(directory))) for name, directory in config.workspace_mounts)
-    indices = FileIndices(clock=clock, ttl_s=config.file_index_ttl_s, max_files=config.file_index_max_files)
-    return WorkspaceService(
-        views=WorkspaceViews(workspace_policy(config), mounts),
-        indices=indices,
-        max_attachment_bytes=config.max_attachment_bytes,
+def _file_services(config: GatewayConfig, stores: Stores, clock: Clock) -> dict[str, Any]:
+    """Return the services around files of the operator and of sessions, by their names in `GatewayService`."""
+    workspace = WorkspaceService.of(config, workspace_policy(config), clock)
+    attachments = AttachmentService.of(config, stores, clock, workspace)
+    semantics = SemanticsService(Path(config.semantics_file) if config.semantics_file else None)
+    return {"workspace": workspace, "attachments": attachments, "semantics": semantics}
+
+
+def _run_service(
+    config: GatewayConfig,
+    stores: Stores,
+    runtime: Runtime,
+    host: WorkflowHost,
+    runner: Runner | None,
+    started: StartedFlows,
+    deprecations: Deprecations,
+) -> RunService:
+    return RunService(
+        stores=stores,
+        runtime=runtime,
+        host=host,
+        runner=runner or RunnerElsewhere(_watch(config, stores)),
+        check_start=deprecations.check_start,
+        find_workflow=started.workflow,
+        clamp=workspace_policy(config).clamp,
     )
 
 
-def _attachment_service(
-    config: GatewayConfig, stores: Stores, clock: Clock, workspace: WorkspaceService
-) -> AttachmentService:
-    return AttachmentService(
-        transact=partial(transact, stores, clock, max_inline_bytes=config.max_inline_bytes),
-        artifacts=stores.artifacts,
-        workspace=workspace,
-        max_bytes=config.max_attachment_bytes,
+def _run_inputs(config: GatewayConfig, stores: Stores, host: WorkflowHost) -> RunInputs:
+    base = workspace_policy(config).base
+    return RunInputs(runs=stores.runs, artifacts=stores.artifacts, host=host, workspace_base=base)
+
+
+def _schedule_service(
+    config: GatewayConfig,
+    stores: Stores,
+    runtime: Runtime,
+    host: BundleHost | VisualflowHost,
+    starts: ScheduledStarts,
+    deprecations: Deprecations,
+) -> ScheduleService:
+    return ScheduleService(
+        stores=stores,
+        runtime=runtime,
+        host=host,
+        starts=starts,
+        get_bundle=host.get_bundle if isinstance(host, BundleHost) else None,
+        check_start=deprecations.check_start,
+        clamp=workspace_policy(config).clamp,
+        drawings=open_drawings(config),
     )
-
-
-def _visualflow_files(config: GatewayConfig, scratch: ScratchDirectory) -> VisualflowFiles:
-    """Return where flows are drawn: the directory of the settings; with stores in memory, one that goes with them."""
-    directory = _durable_dir(config)
-    kept = Path(config.visualflows_dir) if config.visualflows_dir else directory and directory / "visualflows"
-    return VisualflowFiles(scratch if kept is None else lambda: kept)
 
 
 def open_host(config: GatewayConfig, code_runner: CodeRunner | None = None) -> BundleHost | VisualflowHost:
@@ -441,17 +413,20 @@ def open_knowledge(config: GatewayConfig, stores: Stores, clock: Clock) -> Store
     path = config.knowledge_path
     is_durable = config.durability == "full"
     store: TripleStore = SqliteTripleStore(path, is_durable=is_durable) if path is not None else MemoryTripleStore()
-    return knowledge_in(store, stores, clock)
+    return knowledge_in(store, stores, clock, config.global_memory_run_id)
 
 
-def knowledge_in(store: TripleStore, stores: Stores, clock: Clock) -> StoredKnowledge:
-    """Return the knowledge graph that keeps its statements in a store, for the runs of these stores."""
+def knowledge_in(store: TripleStore, stores: Stores, clock: Clock, global_id: str) -> StoredKnowledge:
+    """Return the knowledge graph that keeps its statements in a store, for the runs of these stores.
+
+    `global_id` is whose the statements of everybody are.
+    """
 
     def peek(run_id: str) -> RunState | None:
         found = stores.runs.open(run_id)
         return found.state if found is not None else None
 
-    return StoredKnowledge(store, Owners(peek), clock)
+    return StoredKnowledge(store, Owners(peek, global_id), clock)
 
 
 def open_deprecations(config: GatewayConfig, clock: Clock) -> Deprecations:
@@ -522,7 +497,9 @@ def build_runtime(
         stores=stores,
         effect_handlers=handlers,
         workflow_registry=hosted,
-        config=RuntimeConfig(provider=config.provider, model=config.model, budget=_budget(config)),
+        config=RuntimeConfig(
+            provider=config.provider, model=config.model, budget=_budget(config), prompt_cache=config.prompt_cache
+        ),
         effect_policy=NoRetryPolicy(timeout=config.effect_timeout_s or None),
         in_doubt={  # what a second time changes nothing of
             EffectType.READ_FILE: "retry",
@@ -534,6 +511,7 @@ def build_runtime(
         clock=clock,
         max_inline_bytes=config.max_inline_bytes,
         max_run_bytes=config.max_run_bytes,
+        global_memory_run_id=config.global_memory_run_id,
     )
 
 
@@ -601,25 +579,40 @@ def _joined(tools: ToolBox, mcp_tools: McpToolBox | None) -> ToolBox:
     return CombinedTools([ToolSource("the program", tools), ToolSource("an MCP server", mcp_tools, is_guarded=True)])
 
 
-def _elsewhere(config: GatewayConfig) -> RunnerElsewhere:
-    return RunnerElsewhere(_runner_lock(config))
-
-
 def _runner_lock(config: GatewayConfig) -> RunnerLock:
     return RunnerLock(Path(config.data_dir) / LOCK_FILE)
+
+
+def _standby_lock(config: GatewayConfig) -> RunnerLock:
+    return RunnerLock(Path(config.data_dir) / STANDBY_FILE)
+
+
+def _watch(config: GatewayConfig, stores: Stores) -> Watch:
+    return cast(SharedStores, stores).watch if config.store_backend == "postgres" else _runner_lock(config)
+
+
+def _runner_status(config: GatewayConfig, stores: Stores, runner: Runner | None) -> RunnerStatus:
+    if config.store_backend == "memory":
+        return RunnerStatus(runner=runner)
+    if config.store_backend == "postgres":
+        return RunnerStatus(runner=runner, lock=_watch(config, stores))
+    return RunnerStatus(runner=runner, lock=_runner_lock(config), standby=_standby_lock(config))
 
 
 def _build_runner(
     config: GatewayConfig, stores: Stores, runtime: Runtime, started: StartedFlows, schedules: ScheduleService
 ) -> Runner:
-    lock = None if config.store_backend == "memory" else _runner_lock(config)
+    has_locks = config.store_backend not in ("memory", "postgres")
+    is_shared = config.store_backend == "postgres"
     return Runner(
         stores=stores,
         runtime=runtime,
         find_workflow=started.served,
         registry_of=started.registry,
         clock=runtime.clock,
-        lock=lock,
+        lock=_runner_lock(config) if has_locks else None,
+        standby=_standby_lock(config) if has_locks else None,
+        tenure=cast(SharedStores, stores).share(config.lease_s) if is_shared else None,
         advance_workers=config.advance_workers,
         effect_workers=config.effect_workers,
         step_batch=config.step_batch,

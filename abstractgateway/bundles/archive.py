@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from .manifest import is_safe_path
 
 _END_RECORD = b"PK\x05\x06"
 _END_SIZE = 22
+_HEADER_SIZE = 30
+_LONGEST_NAME = 1_024
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _ZIP64_LOCATOR_SIZE = 20
 _LONGEST_COMMENT = 65_535
@@ -152,28 +155,50 @@ def _check_list_size(path: Path, size: int, limits: ArchiveLimits) -> None:
         raise Invalid("bundle", f"{path.name!r} is not a zip file")
     if tail[max(0, at - _ZIP64_LOCATOR_SIZE) :].startswith(_ZIP64_LOCATOR):  # its list may be of any size
         raise Invalid("bundle", f"{path.name!r} is a zip64 file; pack it without")
-    entries, list_bytes = struct.unpack_from("<HL", tail, at + 10)
+    entries, list_bytes, list_offset, comment_bytes = struct.unpack_from("<HLLH", tail, at + 10)
     if entries > limits.members or list_bytes > limits.list_bytes:
         raise Invalid("bundle", f"{path.name!r} lists too many files; at most {limits.members} are read")
+    is_whole = list_offset + list_bytes == size - len(tail) + at and at + _END_SIZE + comment_bytes == len(tail)
+    if not is_whole:  # other readers could find other files in it
+        raise Invalid("bundle", f"{path.name!r} has bytes in front of the zip file or after it")
 
 
 def _checked_members(infos: list[zipfile.ZipInfo], limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
     if len(infos) > limits.members:
         raise Invalid("bundle", f"has {len(infos)} files; at most {limits.members} are read")
     members: dict[str, zipfile.ZipInfo] = {}
+    taken: set[str] = set()
     for info in infos:
         problem = _member_problem(info, limits)
         if problem:
             raise Invalid("bundle", f"the file {info.orig_filename!r} {problem}")
         if info.is_dir():
             continue
-        if info.filename in members:
-            raise Invalid("bundle", f"the file {info.filename!r} is in it twice")
+        if _folded(info.filename) in taken:
+            raise Invalid("bundle", f"the file {info.filename!r} is in it twice, as file systems compare names")
+        taken.add(_folded(info.filename))
         members[info.filename] = info
+    _check_places(infos)
     total = sum(info.file_size for info in members.values())
     if total > limits.total_bytes:
         raise Invalid("bundle", f"unpacks to {total} bytes; at most {limits.total_bytes} are read")
     return members
+
+
+def _folded(name: str) -> str:
+    """Return what names are compared by where neither case nor the way to write an accent tells them apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _check_places(infos: list[zipfile.ZipInfo]) -> None:
+    """Refuse members that lie on each other: a few bytes could unpack to any number of them."""
+    free = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < free:
+            raise Invalid("bundle", f"the file {info.orig_filename!r} and another one share bytes")
+        free = info.header_offset + _HEADER_SIZE + info.compress_size
+    if infos and min(info.header_offset for info in infos) != 0:
+        raise Invalid("bundle", "does not begin with a file")
 
 
 def _member_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str | None:
@@ -181,6 +206,8 @@ def _member_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str | None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if "\\" in name or not is_safe_path(name):
         return "has a name that leads out of the bundle"
+    if not name.isprintable() or len(name) > _LONGEST_NAME:
+        return f"has a name with characters that cannot be seen, or more than {_LONGEST_NAME} of them"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
     if info.flag_bits & 0x1:

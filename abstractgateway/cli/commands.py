@@ -6,39 +6,44 @@ Exit codes: 0 after an orderly end, 1 when something has to be put right first, 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import pkgutil
-import queue
-import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import FrameType
-from typing import Any
 
 from .._version import __version__
-from ..compose import ModelsOfSettings
+from ..compose import open_models
 from ..config import GatewayConfig
 from ..errors import GatewayError, Unavailable
-from ..security import startup_problems
+from ..security import Redactor, startup_problems
 from ..service import GatewayService
+from ..service.access import tokens_path
+from ..service.tokens import NamedTokens
+from .audit import add_audit_commands
 from .backup import add_backup_commands
 from .bundles import add_bundle_commands
 from .completion import add_completion_command
 from .config import add_config_commands
 from .doctor import add_doctor_command
+from .ending import first_signal, signals_end_at_once
 from .ledger import add_ledger_commands
+from .logging import LEVELS, set_up_logging
 from .migrate import add_migrate_command
+from .private import keep_memory_private
+from .retention import add_retention_command
 from .runs import add_run_commands
+from .tokens import add_token_commands
 
 _SERVE = "abstractgateway_http.server:serve"
+_GRACE_HELP = "how long requests and effects under way have to end once the process is told to"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging(Redactor())
     try:
         command: Callable[[argparse.Namespace], None] = arguments.command
         command(arguments)
@@ -66,11 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(command=_serve)
     runner = commands.add_parser("runner", help="drive the runs of the data directory, without HTTP")
     runner.set_defaults(command=_run_runner)
+    for process in (serve, runner):
+        process.add_argument("--log-level", choices=LEVELS, help="default: ABSTRACTGATEWAY_LOG_LEVEL, or warning")
+        process.add_argument("--grace", type=_seconds, metavar="SECONDS", help=f"{_GRACE_HELP} (default: 5)")
     add_bundle_commands(commands)
     add_run_commands(commands)
     add_ledger_commands(commands)
     add_migrate_command(commands)
     add_backup_commands(commands)
+    add_retention_command(commands)
+    add_token_commands(commands)
+    add_audit_commands(commands)
     add_config_commands(commands)
     add_doctor_command(commands)
     add_completion_command(commands, parser)
@@ -84,24 +95,47 @@ def _port(text: str) -> int:
     return port
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _config(arguments: argparse.Namespace) -> GatewayConfig:
+    """Return the settings that the environment and the command line give, and log as they say."""
+    given = {"log_level": arguments.log_level, "shutdown_grace_s": arguments.grace}
+    config = GatewayConfig.from_env(**{name: value for name, value in given.items() if value is not None})
+    set_up_logging(Redactor.of(config), level=config.log_level, format=config.log_format)
+    return config
+
+
 def _serve(arguments: argparse.Namespace) -> None:
-    config = GatewayConfig.from_env()
+    keep_memory_private()
+    config = _config(arguments)
     if arguments.no_runner:
         config = _for_two_processes(replace(config, runner_enabled=False))
-    problems = startup_problems(config, arguments.host)
+    named = NamedTokens(tokens_path(config)).listed()
+    problems = startup_problems(config, arguments.host, has_named_tokens=bool(named))
     model_problem = _model_problem(config) if config.runner_enabled else None
     for warning in (*problems.warnings, *([model_problem] if model_problem else [])):
         print(f"warning: {warning}", file=sys.stderr)
     if problems.refusals:
         raise Unavailable("\n".join(problems.refusals), code="startup_refused")
     serve = _http_server()
-    with GatewayService.open(config) as gateway:
-        serve(gateway, host=arguments.host, port=arguments.port, on_ready=lambda server: _announce(server.url, gateway))
+    with signals_end_at_once(), GatewayService.open(config) as gateway:
+        begun = serve(
+            gateway,
+            host=arguments.host,
+            port=arguments.port,
+            on_ready=lambda server: _announce(server.url, gateway),
+        )
+        gateway.close(grace_s=config.shutdown_grace_s - (time.monotonic() - begun))
 
 
-def _http_server() -> Callable[..., None]:
+def _http_server() -> Callable[..., float]:
     try:
-        serve: Callable[..., None] = pkgutil.resolve_name(_SERVE)
+        serve: Callable[..., float] = pkgutil.resolve_name(_SERVE)
     except ImportError as error:
         raise Unavailable(
             f"the HTTP server cannot be loaded ({error}); install it with: pip install 'abstractgateway[http]'",
@@ -112,7 +146,7 @@ def _http_server() -> Callable[..., None]:
 
 def _model_problem(config: GatewayConfig) -> str | None:
     """Return what to put right before the configured model can answer; runs without model calls do not need it."""
-    models = ModelsOfSettings(config)
+    models = open_models(config)
     try:
         problem = models.problem()
     finally:
@@ -144,19 +178,14 @@ def _durability(config: GatewayConfig) -> str:
 
 
 def _run_runner(arguments: argparse.Namespace) -> None:
-    config = _for_two_processes(replace(GatewayConfig.from_env(), runner_enabled=True))
-    told: queue.SimpleQueue[int] = queue.SimpleQueue()  # unlike an event, it may be used in a signal handler
+    keep_memory_private()
+    config = _for_two_processes(replace(_config(arguments), runner_enabled=True))
     if model_problem := _model_problem(config):
         print(f"warning: {model_problem}", file=sys.stderr)
-    previous = {number: signal.signal(number, _teller(told)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with GatewayService.open(config):
-            print(f"AbstractGateway {__version__} drives the runs of {config.data_dir}, as soon as nobody else does")
-            sys.stdout.flush()
-            told.get()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with first_signal() as wait, GatewayService.open(config):
+        print(f"AbstractGateway {__version__} drives the runs of {config.data_dir}, as soon as nobody else does")
+        sys.stdout.flush()
+        wait()
 
 
 def _for_two_processes(config: GatewayConfig) -> GatewayConfig:
@@ -166,7 +195,3 @@ def _for_two_processes(config: GatewayConfig) -> GatewayConfig:
             code="startup_refused",
         )
     return config
-
-
-def _teller(told: queue.SimpleQueue[int]) -> Callable[[int, FrameType | None], Any]:
-    return lambda number, frame: told.put(number)

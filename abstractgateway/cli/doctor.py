@@ -20,9 +20,15 @@ from typing import TYPE_CHECKING
 from ..bundles.catalogue import Catalogue
 from ..compose import LOCK_FILE
 from ..config import GatewayConfig
-from ..errors import Conflict
+from ..errors import Conflict, Unavailable
+from ..jsonvalue import JsonObject
 from ..runner import RunnerLock
 from ..security import startup_problems
+from ..service.access import tokens_path
+from ..service.audit import AuditLog
+from ..service.audit_files import FILE_NAME as AUDIT_FILE
+from ..service.tokens import FILE_NAME as TOKENS_FILE
+from ..service.tokens import NamedTokens
 from .config import PACKAGES, installed_version
 from .remote import show
 
@@ -160,17 +166,51 @@ def _flows(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def _security(subject: Subject) -> Iterator[tuple[str, str]]:
-    found = startup_problems(subject.config, subject.host)
+    named = NamedTokens(tokens_path(subject.config))
+    try:
+        tokens = named.listed()
+    except Unavailable as error:
+        yield PROBLEM, str(error)
+        tokens = []
+    found = startup_problems(subject.config, subject.host, has_named_tokens=bool(tokens))
     yield from ((PROBLEM, text) for text in found.refusals)
     yield from ((WARNING, text) for text in found.warnings)
     config = subject.config
     yield (
         OK,
-        f"tokens: {len(config.auth_tokens)}, reads {_guarded(config.protect_read)}, writes "
+        f"tokens: {len(config.auth_tokens)} plain, {len(tokens)} named; reads {_guarded(config.protect_read)}, writes "
         + _guarded(config.protect_write),
     )
+    yield from ((WARNING, text) for text in _token_warnings(tokens))
+    yield from ((WARNING, text) for text in _open_files(Path(config.data_dir)))
+    yield from _audit_log(config)
+    yield OK, f"proxies believed: {', '.join(config.trusted_proxies) or ('any' if config.trust_proxy else 'none')}"
     yield OK, f"origins: {', '.join(config.allowed_origins) or 'none'}"
     yield OK, f"hosts: loopback, {', '.join((subject.host, *config.allowed_hosts))}"
+
+
+def _token_warnings(tokens: list[JsonObject]) -> Iterator[str]:
+    for token in tokens:
+        if token["expired"]:
+            yield f"the token {token['name']!r} is expired; remove it: abstractgateway token revoke {token['id']}"
+        elif not token["expires_at"]:
+            yield f"the token {token['name']!r} never expires; make it anew with --expires, such as 90d"
+
+
+def _open_files(directory: Path) -> Iterator[str]:
+    for name in (TOKENS_FILE, AUDIT_FILE):
+        path = directory / name
+        if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            yield f"other users may open {path}; take the right away: chmod 600 {path}"
+
+
+def _audit_log(config: GatewayConfig) -> Iterator[tuple[str, str]]:
+    if not AuditLog.of(config).is_on:
+        yield WARNING, "no audit log is written; ABSTRACTGATEWAY_AUDIT_LOG=1 has one written to the data directory"
+    elif config.audit_log_required:
+        yield OK, f"audit log: {Path(config.data_dir) / AUDIT_FILE}; without it nothing is changed"
+    else:
+        yield OK, f"audit log: {Path(config.data_dir) / AUDIT_FILE}"
 
 
 def _guarded(is_guarded: bool) -> str:

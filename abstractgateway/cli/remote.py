@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config import GatewayConfig
-from ..errors import NotFound
+from ..errors import Invalid, NotFound
 from ..jsonvalue import JsonObject
 
 if TYPE_CHECKING:
     from ..client import GatewayClient
 
 LATEST = "latest"
+APPROVE, DENY = "approve", "deny"
+"""The answers in words where a run asks about tool calls."""
 RUN_HELP = f"the id of a run, or '{LATEST}' for the one that was started last"
 
 Remote = Callable[["GatewayClient", argparse.Namespace], None]
@@ -86,9 +88,27 @@ def waits_of(run: JsonObject) -> list[str]:
         lines = [_wait_in_words(run["run_id"], blocked)]
     choices = waiting.get("choices")
     lines += [f"choices: {', '.join(str(choice) for choice in choices)}"] if choices else []
+    calls = _calls_to_approve(waiting)
+    lines += [f"{call.get('name')} {one_line(call.get('arguments'), 400)}" for call in calls]
     if waiting.get("reason") == "user" and blocked["kind"] != "pause":
-        lines.append(f"answer it with: abstractgateway runs answer {run['run_id']} '…'")
+        answers = f"{APPROVE}, or {DENY}" if calls else "'…'"
+        lines.append(f"answer it with: abstractgateway runs answer {run['run_id']} {answers}")
     return lines
+
+
+def answer_to(waiting: JsonObject, text: str) -> JsonObject:
+    """Return the payload of an answer in words. Raises `Invalid` for one that decides nothing about tool calls."""
+    if not _calls_to_approve(waiting):
+        return {"response": text}
+    word = text.strip().lower()
+    if word not in (APPROVE, DENY):
+        raise Invalid("text", f"{text!r} is neither {APPROVE!r} nor {DENY!r}; with --payload an answer may say more")
+    return {"approved": word == APPROVE, "digest": waiting["details"].get("digest")}
+
+
+def _calls_to_approve(waiting: JsonObject) -> list[JsonObject]:
+    details = waiting.get("details") or {}
+    return list(details.get("tool_calls") or []) if details.get("kind") == "tool_approval" else []
 
 
 def _wait_in_words(run_id: str, blocked: JsonObject) -> str:

@@ -16,6 +16,7 @@ from .progress import Progress, step_line
 from .remote import (
     RUN_HELP,
     Remote,
+    answer_to,
     asking,
     one_line,
     print_table,
@@ -55,7 +56,9 @@ def add_run_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> No
     watch.add_argument("--after", type=int, default=0, help="the cursor to begin after (default: the beginning)")
     watch.add_argument("--deltas", action="store_true", help="also show what models say, as they say it")
     answer = add("answer", _answer, "answer what a run asks")
-    answer.add_argument("text", help="the answer; with --payload, an object in JSON")
+    answer.add_argument(
+        "text", help="the answer; approve or deny, where tool calls are asked about; with --payload, JSON"
+    )
     answer.add_argument("--payload", action="store_true", help="send the object itself, for waits that are no question")
     add("why", _why, "say why a run, or what it waits for, does not go on")
     _add_command(add, "pause", "pause a run and all below it")
@@ -72,6 +75,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", help="the session of the run (default: one of its own)")
     parser.add_argument("--key", help="starts with the same key make one run")
     parser.add_argument("--watch", action="store_true", help="show each step until the run has ended")
+    parser.add_argument("--deltas", action="store_true", help="with --watch, also show what models say, as they say it")
 
 
 def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, text: str, *, has_reason: bool = True) -> None:
@@ -82,6 +86,8 @@ def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, text: s
 
 
 def _start(client: GatewayClient, arguments: argparse.Namespace) -> None:
+    if arguments.deltas and not arguments.watch:
+        raise Invalid("--deltas", "goes with --watch")
     bundle_id, _, flow_id = arguments.bundle.partition(":")
     run_id = client.start(
         bundle_id=bundle_id,
@@ -91,7 +97,7 @@ def _start(client: GatewayClient, arguments: argparse.Namespace) -> None:
         idempotency_key=arguments.key,
     )
     if arguments.watch:
-        _follow(client, run_id, after=0, deltas=False, as_json=arguments.json)
+        _follow(client, run_id, after=0, deltas=arguments.deltas, as_json=arguments.json)
     elif arguments.json:
         show({"run_id": run_id})
     else:
@@ -164,7 +170,7 @@ def _follow(client: GatewayClient, run_id: str, *, after: int, deltas: bool, as_
             print_entry(entry)
         return
     with Progress() as progress:
-        heard = (lambda delta: progress.stream(str(delta.get("content") or ""))) if deltas else None
+        heard = (lambda delta: progress.stream(_spoken(delta))) if deltas else None
         progress.say(f"run {run_id}")
         for entry in client.follow(run_id, after, on_delta=heard):
             _draw(client, progress, run_id, entry)
@@ -172,6 +178,11 @@ def _follow(client: GatewayClient, run_id: str, *, after: int, deltas: bool, as_
     print(f"{run['status']}: {run['error'] or one_line(run['output'], 400)}")
     if run["status"] != "completed":
         raise Conflict(f"run {run_id} has not completed", code="run_not_completed")
+
+
+def _spoken(delta: JsonObject) -> str:
+    """Return what of a delta is printed; what a model said before it began anew cannot be taken back."""
+    return "\n(it begins anew)\n" if delta.get("restart") else str(delta.get("content") or "")
 
 
 def _draw(client: GatewayClient, progress: Progress, run_id: str, entry: Entry) -> None:
@@ -182,8 +193,11 @@ def _draw(client: GatewayClient, progress: Progress, run_id: str, entry: Entry) 
     if line is not None:
         progress.print(line)
     if record["status"] == "waiting":
-        for text in waits_of(client.get(run_id)):
+        run = client.get(run_id)
+        for text in waits_of(run):
             progress.print(f"       {text}")
+        if (run.get("waiting") or {}).get("reason") == "subworkflow":
+            progress.print(f"       what that one waits for: abstractgateway runs why {run_id}")
 
 
 def print_entry(entry: Entry) -> None:
@@ -192,11 +206,11 @@ def print_entry(entry: Entry) -> None:
 
 
 def _answer(client: GatewayClient, arguments: argparse.Namespace) -> None:
-    run = client.get(run_of(client, arguments.run))
+    run = _blocked(client, run_of(client, arguments.run))[-1]
     waiting = run.get("waiting")
     if not waiting:
         raise Conflict(f"run {run['run_id']} asks nothing; it is {run['status']}", code="not_waiting")
-    payload = _object(arguments.text, field="text") if arguments.payload else {"response": arguments.text}
+    payload = _object(arguments.text, field="text") if arguments.payload else answer_to(waiting, arguments.text)
     _report(client, client.answer(run["run_id"], payload, wait_key=waiting.get("wait_key")), arguments)
 
 

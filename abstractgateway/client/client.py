@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -144,9 +145,11 @@ class GatewayClient:
 
     def outcome(self, command_id: str, *, wait_s: float = 10.0) -> JsonObject:
         """Return what became of a command: `{status, reason, …}`; `pending` when it is still so after `wait_s`."""
-        deadline, pause = time.monotonic() + wait_s, _LOOK_S
+        deadline, pause, path = time.monotonic() + wait_s, _LOOK_S, f"{API}/commands/{_part(command_id)}"
         while True:
-            found: JsonObject = self._get(f"commands/{_part(command_id)}")
+            # A server that does not know the preference answers at once; then it is asked again and again.
+            wait = {"Prefer": f"wait={max(1, math.ceil(deadline - time.monotonic()))}"} if wait_s > 0 else {}
+            found: JsonObject = self._server.send(Request("GET", path, headers=wait)).json()
             left = deadline - time.monotonic()
             if found["status"] != "pending" or left <= 0:
                 return found

@@ -34,6 +34,8 @@ class GatewayConfig:
     database_url: str | None = field(default=None, repr=False)
     database_connections: int = 8
     database_artifacts_dir: str | Path | None = None
+    lease_s: float = 10.0
+    global_memory_run_id: str = "global_memory"
     memory_store_backend: str | None = None
     memory_store_path: str | Path | None = None
     durability: str = "full"
@@ -56,6 +58,7 @@ class GatewayConfig:
     max_run_wall_s: float = 0.0
     provider: str | None = None
     model: str | None = None
+    prompt_cache: bool | None = None
     openai_base_url: str = "https://api.openai.com/v1"
     openai_api_key: str | None = field(default=None, repr=False)
     anthropic_base_url: str = "https://api.anthropic.com"
@@ -95,6 +98,7 @@ class GatewayConfig:
     protect_read: bool = True
     protect_write: bool = True
     dev_read_no_auth: bool = False
+    open_metrics: bool = False
     allowed_origins: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")
     allowed_hosts: tuple[str, ...] = ()
     max_body_bytes: int = 256_000
@@ -133,12 +137,19 @@ class GatewayConfig:
     code_memory_mb: int = 256
     code_workers: int = 2
     code_unsandboxed: bool = False
+    log_level: str = "warning"
+    log_format: str = "text"
+    shutdown_grace_s: float = 5.0
 
     def __post_init__(self) -> None:
         _check_choice("workflow_source", self.workflow_source, ("bundle", "visualflow"))
         _check_choice("store_backend", self.store_backend, ("file", "sqlite", "postgres", "memory"))
         _check_choice("memory_store_backend", self.memory_store_backend or "sqlite", ("sqlite", "memory"))
         _check_choice("durability", self.durability, ("full", "relaxed"))
+        _check_choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
+        _check_choice("log_format", self.log_format, ("text", "json"))
+        if not 0 <= self.shutdown_grace_s < math.inf:
+            raise Invalid("shutdown_grace_s", f"{self.shutdown_grace_s!r} is no number of seconds")
         _check_choice("tool_mode", self.tool_mode, tuple(TOOL_MODES))
         if not 0 <= self.effect_timeout_s < math.inf:
             raise Invalid("effect_timeout_s", f"{self.effect_timeout_s!r} is neither 0 nor a number of seconds above 0")

@@ -119,6 +119,13 @@ def time_limit(text: str) -> float:
     return number
 
 
+def plain_id(text: str) -> str:
+    """Return an id that may name a run."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", text):
+        raise ValueError("use letters, digits, '_' and '-', 200 at most")
+    return text
+
+
 def lower(text: str) -> str:
     """Return a name in lower case."""
     return text.lower()

@@ -68,6 +68,10 @@ class BundleHost:
         """Read the directory again if anything in it changed; say whether it did. Unchanged bundles are kept."""
         return self._watched.refresh()
 
+    def look(self) -> None:
+        """Notice bundles that another process has put there or taken away, at the cost of one `stat`."""
+        self._watched.look(self.flows_dir)
+
     def workflow(self, workflow_id: str) -> WorkflowSpec:
         """Return the workflow of an id, looking into the directory again when it is not known."""
         found = self._find(workflow_id)

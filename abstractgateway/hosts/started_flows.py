@@ -43,7 +43,8 @@ class StartedFlows:
     """Finds the workflows of a run: those of its snapshot when the host serves others or none, else the host's.
 
     A run names its snapshot in `vars._runtime.workflow_snapshot`; a child goes by the nearest run above it that names
-    one. A run that is nested `max_depth` deep finds no workflow for children of its own. Safe to use from many threads.
+    one. A run that is nested `max_depth` deep finds no workflow for children of its own. `look` has the host notice what
+    other processes have changed. Safe to use from many threads.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class StartedFlows:
         stores: Stores,
         max_depth: int,
         code_runner: CodeRunner | None = None,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._max_depth = max_depth
+        self._look = look
         self._hosted = hosted
         self._stores = stores
         self._code_runner = code_runner
@@ -67,6 +70,7 @@ class StartedFlows:
 
         Raises `NotFound` when the run's flow is not served any more and its snapshot cannot be used.
         """
+        self._look()  # before it is decided whether the run's flow is still served
         origin = self._origins.get(run.run_id, lambda: self._find_origin(run))
         found = self._registry_of(origin.reference)
         return found if origin.depth < self._max_depth else LastGeneration(found, self._max_depth)

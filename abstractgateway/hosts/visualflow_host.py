@@ -49,6 +49,10 @@ class VisualflowHost:
         """Read the directory again if anything in it changed; say whether it did. Unchanged flows are kept."""
         return self._watched.refresh()
 
+    def look(self) -> None:
+        """Notice flows that another process has put there or taken away, at the cost of one `stat`."""
+        self._watched.look(self.flows_dir)
+
     def list_flows(self) -> JsonObject:
         """Return `{"items": [{flow_id, name, description, interfaces}], "load_errors": […]}`, by flow id."""
         index = self._index

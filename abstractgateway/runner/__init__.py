@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .commands import COMMAND_TYPES, CommandApplier
-from .lock import RunnerElsewhere, RunnerLock
+from .lock import Holder, RunnerElsewhere, RunnerLock, Watch
 from .runner import Runner
+from .tenure import Tenure
 
-__all__ = ["COMMAND_TYPES", "CommandApplier", "Runner", "RunnerElsewhere", "RunnerLock"]
+__all__ = ["COMMAND_TYPES", "CommandApplier", "Holder", "Runner", "RunnerElsewhere", "RunnerLock", "Tenure", "Watch"]

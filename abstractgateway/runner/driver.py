@@ -51,6 +51,16 @@ class Work:
     execution: Execution | None = None
     settling: tuple[PendingEffect, EffectOutcome] | None = None
     born: RunWrite | None = None
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much there is to do: `ready` pieces of work in the queue, `runs` being driven, `effects` with the pool."""
+
+    ready: int
+    runs: int
+    effects: int
 
 
 @dataclass
@@ -69,7 +79,9 @@ class Driver:
     failed unexpectedly (it is to come back through `retry`), `on_lease_lost` is called when another runner owns the
     runs now, `on_not_due` when a run is to be offered again at a time (seconds since the epoch), `on_put_aside` when
     one has to be unblocked later. `on_committed` is called with each run whose steps became durable, by the store's
-    writer, and must be quick. `deltas`, `on_deadline` and `on_late` are those of `Performances`.
+    writer, and must be quick. `deltas`, `on_deadline`, `on_late` and `is_sure` are those of `Performances`. `holds` says
+    whether the runs of a slot are to be driven here; where they are no more, an effect that is under way is taken in,
+    and no step is taken.
     """
 
     def __init__(
@@ -84,18 +96,22 @@ class Driver:
         step_batch: int,
         on_trouble: Callable[[Work, Exception], None],
         on_lease_lost: Callable[[LeaseLost], None],
-        on_not_due: Callable[[float, str], object],
+        on_not_due: Callable[[float, str, int], object],
         on_put_aside: Callable[[], None],
         on_deadline: Callable[[float, Performance], None],
         on_late: Callable[[str, PendingEffect, EffectOutcome], None],
         registry_of: Callable[[RunState], WorkflowRegistry] | None = None,
         on_committed: Callable[[RunState], None] = lambda state: None,
+        holds: Callable[[int], bool] = lambda slot: True,
+        is_sure: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._holds = holds
         self._on_committed = on_committed
         self._stores = stores
         self._runtime = runtime
         self._find_hosted = find_workflow
         self._registry_of = registry_of
+        self._ended: set[str] = set()  # owned runs that somebody else has ended meanwhile
         self._performances = Performances(
             runtime=runtime,
             pool=effects,
@@ -103,6 +119,9 @@ class Driver:
             on_outcome=self._take_in,
             on_late=on_late,
             on_deadline=on_deadline,
+            has_ended=self._ended.__contains__,
+            is_sure=is_sure,
+            on_dropped=lambda run_id: self._release(run_id, None),
         )
         self._commit = commit
         self._step_batch = step_batch
@@ -112,6 +131,7 @@ class Driver:
         self._on_put_aside = on_put_aside
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._owned: dict[str, int] = {}  # run id -> the newest revision that the store has told of it
+        self._slots: dict[str, int] = {}  # of owned runs
         self._aside: dict[str, _PutAside] = {}  # by workflow id
         self._troubles: dict[str, str] = {}  # runs that rest after something went wrong, and what it was
         self._is_draining = False
@@ -120,24 +140,29 @@ class Driver:
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
 
-    def offer(self, run_id: str, revision: int = _ALWAYS_NEWS, born: RunWrite | None = None) -> None:
+    def offer(
+        self, run_id: str, revision: int = _ALWAYS_NEWS, born: RunWrite | None = None, *, slot: int = 0
+    ) -> None:
         """Say that a run may be able to go on; a run that is being driven is looked at again afterwards."""
         with self._lock:
             if run_id in self._owned:
                 self._owned[run_id] = max(revision, self._owned[run_id])
                 return
-            if self._is_draining:
+            if self._is_draining or not self._holds(slot):
                 return
-            self._owned[run_id] = 0
-        self._queue.put(Work(run_id, born=born))
+            self._owned[run_id], self._slots[run_id] = 0, slot
+        self._queue.put(Work(run_id, born=born, slot=slot))
 
     def hear(self, row: RunRow, born: RunWrite | None = None) -> None:
         """Take note of a run that the store says has changed; one that was just made need not be read."""
         if row.actor_id != ACTOR:
             return
         if row.status is RunStatus.RUNNING:
-            self.offer(row.run_id, row.revision, born)
-        elif self._aside:
+            self.offer(row.run_id, row.revision, born, slot=row.slot)
+            return
+        if row.status.is_terminal:
+            self._note_end(row.run_id)
+        if self._aside:
             self._take_back(row)
 
     def retry(self, work: Work) -> None:
@@ -213,6 +238,10 @@ class Driver:
             reason = next(reasons, None) or self._troubles.get(run_id)
         return reason or self._performances.explain(run_id)
 
+    def load(self) -> Load:
+        """Return how much there is to do just now."""
+        return Load(self._queue.qsize(), len(self._owned), self._performances.count)
+
     def time_out(self, performance: Performance) -> None:
         """End an effect whose time is up, unless it is over."""
         self._performances.time_out(performance)
@@ -226,13 +255,27 @@ class Driver:
         self._performances.stop(run_id)
 
     def abandon_effects(self) -> None:
-        """Tell every effect to stop; none of them comes back."""
-        self._performances.abandon()
+        """Tell every effect to stop, and let go of its run; none of them comes back."""
+        for run_id in self._performances.abandon():
+            self._release(run_id, None)
+
+    def drives(self, slot: int) -> bool:
+        """Say whether a run of a slot is being driven; of one that is not held, none will be from then on."""
+        with self._lock:
+            return slot in self._slots.values()
+
+    def let_go(self) -> None:
+        """Let go of the runs that only wait for their workflows, and are to be driven by somebody else."""
+        for aside in list(self._aside.values()):
+            for work in list(aside.works.values()):
+                if not self._holds(work.slot) and aside.works.pop(work.run_id, None) is not None:
+                    self._release(work.run_id, None)
 
     def _go_on(self, work: Work) -> None:
         if self._is_quiet and self._hold(work):
             return
-        if self._is_draining and work.settling is None:
+        is_staying = not self._is_draining and self._holds(work.slot)
+        if not is_staying and work.settling is None:
             self._release(work.run_id, None)
             return
         execution = work.execution or self._open(work)
@@ -241,7 +284,7 @@ class Driver:
         work.execution = execution
         if work.settling is not None:
             execution.settle(*work.settling)
-        if not self._is_draining:
+        if is_staying:
             execution.advance(self._step_batch)
         if not execution.has_changes:
             self._stand(execution)
@@ -259,8 +302,8 @@ class Driver:
         if execution.pending is not None:
             self._performances.begin(execution)
             return
-        self._release(execution.state.run_id, execution)
-        self._wait_on(execution.state)
+        slot = self._release(execution.state.run_id, execution)
+        self._wait_on(execution.state, slot)
 
     def _hold(self, work: Work) -> bool:
         with self._lock:
@@ -306,7 +349,7 @@ class Driver:
         if execution.pending is not None:
             self._performances.begin(execution)
         elif execution.may_advance:
-            self._queue.put(Work(work.run_id, execution))
+            self._queue.put(Work(work.run_id, execution, slot=work.slot))
         else:
             self._release(work.run_id, execution)
 
@@ -323,23 +366,28 @@ class Driver:
     def _take_in(
         self, run_id: str, execution: Execution | None, pending: PendingEffect, outcome: EffectOutcome
     ) -> None:
-        self._queue.put(Work(run_id, execution, (pending, outcome)))
+        self._queue.put(Work(run_id, execution, (pending, outcome), slot=self._slots.get(run_id, 0)))
 
-    def _release(self, run_id: str, execution: Execution | None) -> None:
-        """Let go of a run, and look at it again if there was news of it that this execution has not seen."""
+    def _release(self, run_id: str, execution: Execution | None) -> int:
+        """Let go of a run, and look at it again if there was news of it that this execution has not seen.
+
+        Returns the run's slot.
+        """
         seen = execution.revision if execution is not None else 0
         with self._lock:
-            told = self._owned.pop(run_id, 0)
+            told, slot = self._owned.pop(run_id, 0), self._slots.pop(run_id, 0)
+            self._ended.discard(run_id)
             self._troubles.pop(run_id, None)
             self._released.notify_all()
         if told > seen:
-            self.offer(run_id)
+            self.offer(run_id, slot=slot)
+        return slot
 
-    def _wait_on(self, state: RunState) -> None:
+    def _wait_on(self, state: RunState, slot: int) -> None:
         """Have a run looked at again whose time has not come after all: the clock was set back meanwhile."""
         due = instant_or_none(state.waiting.until) if state.waiting is not None else None
         if due is not None and is_waiting_for_time(state):
-            self._on_not_due(due, state.run_id)
+            self._on_not_due(due, state.run_id, slot)
 
     def _leave(self, work: Work, error: LeaseLost) -> None:
         self._release(work.run_id, None)
@@ -370,6 +418,11 @@ class Driver:
         if is_first:
             _log.warning("runs are blocked: %s", reason)
             self._on_put_aside()
+
+    def _note_end(self, run_id: str) -> None:
+        with self._lock:
+            if run_id in self._owned:
+                self._ended.add(run_id)
 
     def _take_back(self, row: RunRow) -> None:
         """Go on with a run that was put aside and does not need its workflow any more."""

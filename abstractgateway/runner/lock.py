@@ -4,11 +4,41 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
+
+from ..clock import to_iso
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock, and since when (ISO time); what an earlier version wrote names no more than it."""
+
+    pid: int
+    host: str | None = None
+    since: str | None = None
+
+    @staticmethod
+    def now() -> Holder:
+        """Return this process, as one that holds a lock from now on."""
+        return Holder(os.getpid(), socket.gethostname(), to_iso(datetime.now(timezone.utc)))
+
+    @staticmethod
+    def parse(text: str) -> Holder | None:
+        """Return the holder that `str` wrote, or None for another text."""
+        fields = dict(line.partition("=")[::2] for line in text.splitlines())
+        pid = fields.get("pid", "")
+        return Holder(int(pid), fields.get("host"), fields.get("since")) if pid.isdecimal() else None
+
+    def __str__(self) -> str:
+        return f"pid={self.pid}\nhost={self.host}\nsince={self.since}\n"
 
 
 class RunnerLock:
-    """The lock on `gateway_runner.lock`; the file names its holder's process id."""
+    """The lock on a file, `gateway_runner.lock` for the runner; the file names its holder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,10 +59,24 @@ class RunnerLock:
         except BlockingIOError:
             os.close(fd)
             return False
-        os.ftruncate(fd, 0)
-        os.write(fd, b"pid=%d\n" % os.getpid())
+        text = str(Holder.now()).encode()
+        os.pwrite(fd, text, 0)  # whoever reads meanwhile finds a holder
+        os.ftruncate(fd, len(text))
         self._fd = fd
         return True
+
+    def holder(self) -> Holder | None:
+        """Return who holds the lock; None where nobody does."""
+        if self._fd is None and self.is_free():
+            return None
+        return Holder.parse(self.path.read_text(errors="replace"))
+
+    def last_held(self) -> datetime | None:
+        """Return when the lock was last known to be taken or given back; None where it never was."""
+        try:
+            return datetime.fromtimestamp(self.path.stat().st_mtime, timezone.utc)
+        except FileNotFoundError:
+            return None
 
     def is_free(self) -> bool:
         """Say whether nobody holds the lock; it is shared for the blink of an eye to find out."""
@@ -52,13 +96,27 @@ class RunnerLock:
         """Give the lock back; without it nothing happens."""
         fd, self._fd = self._fd, None
         if fd is not None:
+            os.utime(fd)
             os.close(fd)
+
+
+class Watch(Protocol):
+    """What can be seen of who drives the runs, from any process."""
+
+    def is_free(self) -> bool:
+        """Say whether nobody does."""
+
+    def holder(self) -> Holder | None:
+        """Return who does; None where nobody does."""
+
+    def last_held(self) -> datetime | None:
+        """Return when somebody was last known to; None where nobody ever was."""
 
 
 class RunnerElsewhere:
     """The runner of a process that leaves driving runs to another one: it can only tell whether there is one."""
 
-    def __init__(self, lock: RunnerLock) -> None:
+    def __init__(self, lock: Watch) -> None:
         self._lock = lock
 
     def explain(self, run_id: str) -> str | None:

@@ -6,9 +6,11 @@ back afterwards owns nothing; what it brings is a late outcome.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..runtime.execution import Execution, PendingEffect, timed_out
 from ..runtime.models import EffectOutcome, StepStatus
@@ -17,6 +19,8 @@ from ..runtime.signals import Signals
 from .deltas import Deltas
 from .pool import Pool
 from .stop import StopSignal
+
+_log = logging.getLogger(__name__)
 
 Task = tuple[Execution, PendingEffect]
 """The execution that stands before an effect, and the effect."""
@@ -45,7 +49,9 @@ class Performances:
     `on_outcome` is called with what ended an effect: the run's id, the execution that goes on, or None where it has to
     go on from what is stored, the effect and its outcome. `on_late` is called with outcomes that came afterwards, and
     `on_deadline` with an effect that begins and the seconds it may take; it is to come back through `time_out`.
-    `deltas` is where the pieces of results go.
+    `deltas` is where the pieces of results go. `is_sure` says, at the last moment, whether the runs are still to be
+    driven here; where they are not, `on_dropped` is called with the run's id, and nothing is performed. `has_ended` says
+    whether a run has ended since its effect was decided on.
     """
 
     def __init__(
@@ -57,15 +63,26 @@ class Performances:
         on_outcome: Callable[[str, Execution | None, PendingEffect, EffectOutcome], None],
         on_late: Callable[[str, PendingEffect, EffectOutcome], None],
         on_deadline: Callable[[float, Performance], None],
+        has_ended: Callable[[str], bool],
+        is_sure: Callable[[], bool] = lambda: True,
+        on_dropped: Callable[[str], object] = lambda run_id: None,
     ) -> None:
+        self._is_sure = is_sure
+        self._on_dropped = on_dropped
         self._runtime = runtime
         self._pool = pool
+        self._has_ended = has_ended
         self._deltas = deltas
         self._on_outcome = on_outcome
         self._on_late = on_late
         self._on_deadline = on_deadline
         self._under_way: dict[str, Performance] = {}
         self._lock = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """How many effects are with the pool."""
+        return len(self._under_way)
 
     def begin(self, execution: Execution) -> None:
         """Have the execution's pending effect performed; the time it waits for a thread does not count."""
@@ -74,6 +91,8 @@ class Performances:
         performance = Performance(execution.state.run_id, (execution, pending))
         with self._lock:
             self._under_way[performance.run_id] = performance
+        if self._has_ended(performance.run_id):  # between the commit of the intent and this
+            performance.stop.set()
         self._pool.submit(self._perform, performance)
 
     def time_out(self, performance: Performance) -> None:
@@ -88,7 +107,9 @@ class Performances:
             if performance.thread is not None:
                 self._pool.give_up(performance.thread)
         performance.stop.set()
-        self._on_outcome(performance.run_id, None, task[1], timed_out(task[1]))
+        outcome = timed_out(task[1])
+        _log_end(performance.run_id, task[1], outcome)
+        self._on_outcome(performance.run_id, None, task[1], outcome)
 
     def is_under_way(self, run_id: str) -> bool:
         """Say whether an effect of a run is with the pool."""
@@ -100,14 +121,15 @@ class Performances:
         if found is not None:
             found.stop.set()
 
-    def abandon(self) -> None:
-        """Tell every effect to stop, and take in nothing more: they will be in doubt."""
+    def abandon(self) -> list[str]:
+        """Tell every effect to stop, and take in nothing more: they will be in doubt. Returns the ids of their runs."""
         with self._lock:
             left = list(self._under_way.values())
             for performance in left:
                 self._end(performance)
         for performance in left:
             performance.stop.set()
+        return [performance.run_id for performance in left]
 
     def explain(self, run_id: str) -> str | None:
         """Return why an effect of a run that is with the pool is not performed just now; None where it is."""
@@ -125,19 +147,29 @@ class Performances:
         return None
 
     def _perform(self, performance: Performance) -> None:
+        if not self._is_sure():
+            self._drop(performance)
         if performance.task is None:
             return
         execution, pending = performance.task
         performance.thread = threading.current_thread()
         if pending.timeout_s is not None:
             self._on_deadline(pending.timeout_s, performance)
+        _log_begin(performance.run_id, pending)
         outcome = self._outcome_of(performance, execution, pending)
+        _log_end(performance.run_id, pending, outcome)
         with self._lock:
             is_in_time = self._end(performance) is not None
         if is_in_time:
             self._on_outcome(performance.run_id, execution, pending, outcome)
         elif outcome.status is not StepStatus.STARTED:
             self._on_late(performance.run_id, pending, outcome)
+
+    def _drop(self, performance: Performance) -> None:
+        with self._lock:
+            is_dropped = self._end(performance) is not None
+        if is_dropped:
+            self._on_dropped(performance.run_id)
 
     def _outcome_of(self, performance: Performance, execution: Execution, pending: PendingEffect) -> EffectOutcome:
         if performance.stop.is_set() and not pending.is_in_doubt:
@@ -151,3 +183,21 @@ class Performances:
         if task is not None:
             del self._under_way[performance.run_id]
         return task
+
+
+def _log_begin(run_id: str, pending: PendingEffect) -> None:
+    if pending.is_in_doubt:
+        _log.warning("effect in doubt", extra=_fields(run_id, pending))
+    elif pending.record.attempt > 1 and _log.isEnabledFor(logging.INFO):
+        _log.info("effect retried", extra=_fields(run_id, pending))
+
+
+def _log_end(run_id: str, pending: PendingEffect, outcome: EffectOutcome) -> None:
+    if outcome.status is StepStatus.FAILED and _log.isEnabledFor(logging.INFO):
+        _log.info("effect failed", extra={**_fields(run_id, pending), "error": outcome.error})
+
+
+def _fields(run_id: str, pending: PendingEffect) -> dict[str, Any]:
+    record = pending.record
+    effect = {"effect": pending.effect.type.value, "node_id": record.node_id, "attempt": record.attempt}
+    return {"run_id": run_id, **effect}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..clock import Clock
 from ..errors import GatewayError, LeaseLost
-from ..runtime.commit import Commit
+from ..runtime.commit import CommandOutcome, CommandRecord, Commit
 from ..runtime.execution import PendingEffect
 from ..runtime.models import EffectOutcome, RunState, RunStatus, WaitReason, WorkflowSpec
 from ..runtime.registry import WorkflowRegistry
@@ -22,11 +22,13 @@ from ..stores.base import Changes, Done, RunQuery, RunRow, Stores
 from .auto_compaction import AutoCompaction
 from .commands import CommandApplier
 from .deltas import Deltas
-from .driver import ACTOR, Driver, Work, describe
+from .driver import ACTOR, Driver, Load, Work, describe
 from .late import LateOutcomes
-from .lock import RunnerLock
+from .lock import Holder, RunnerLock
 from .performances import Performance
 from .pool import InlinePool, Pool, ThreadPool
+from .tenure import SoleTenure, Tenure
+from .run_log import RunLog
 from .timers import Timers
 
 _log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ CLOCK_LOOK_S = 5.0
 class Runner:
     """Drives the runs of a store that belong to the gateway.
 
+    Whoever holds `lock` drives; one that waits for it holds `standby`, so that others can tell that there is one. With a
+    `tenure` it drives its share of the runs, and there is no lock.
     `registry_of` returns where a run looks for its workflow and those of its children; without it they are what
     `find_workflow` finds. A runner is started once and stopped once. With `inline` there is no thread: `run_until_idle`
     does the work, and no effect can be timed out, because it is performed in between.
@@ -57,6 +61,8 @@ class Runner:
         find_workflow: Callable[[str], WorkflowSpec],
         clock: Clock,
         lock: RunnerLock | None = None,
+        standby: RunnerLock | None = None,
+        tenure: Tenure | None = None,
         advance_workers: int = 2,
         effect_workers: int = 32,
         step_batch: int = 256,
@@ -69,10 +75,11 @@ class Runner:
         self._stores = stores
         self._runtime = runtime
         self._clock = clock
-        self._lock = lock
+        self._tenure = tenure or SoleTenure(stores, ACTOR, lock, standby)
+        self._to_take_up: set[int] = set()
         self._advance_workers = advance_workers
         self._wake = threading.Event()
-        self._timers: Timers[str] = Timers()  # run ids, by seconds since the epoch
+        self._timers: Timers[tuple[str, int]] = Timers()  # run ids and their slots, by seconds since the epoch
         self._resting: Timers[Work] = Timers()  # by seconds of the monotonic clock
         self._deadlines: Timers[Performance] = Timers(lambda performance: performance.is_over)  # monotonic as well
         self._effects: Pool = InlinePool() if inline else ThreadPool(effect_workers, "gateway-effect")
@@ -92,6 +99,8 @@ class Runner:
             on_late=self._hear_late,
             registry_of=registry_of,
             on_committed=self._look_at_conversation,
+            holds=self._tenure.holds,
+            is_sure=self._tenure.is_sure,
         )
         self._applier = CommandApplier(
             stores,
@@ -103,8 +112,10 @@ class Runner:
         self._compaction = AutoCompaction(runtime, pct=auto_compact_pct, quietly=self._driver.quieted)
         self._unwanted: deque[str] = deque()  # runs that ended while an effect of theirs was under way
         self._late = LateOutcomes(runtime, quietly=self._driver.quieted)
+        self._outcome_listeners: tuple[Callable[[str], None], ...] = ()
         self._loop_thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
+        self._unsubscribe_log: Callable[[], None] | None = None
         self._has_commands = True
         self._stopping = False
         self._drain_s = 0.0
@@ -112,6 +123,8 @@ class Runner:
         self._problem: str | None = None
         self._lost: LeaseLost | None = None
         self.is_owner = False
+        self.holder: Holder | None = None
+        """This process and since when it drives the runs, once it does."""
 
     def start(self) -> None:
         """Start the threads; a runner that does not get the lock stands by until its holder is gone."""
@@ -130,10 +143,10 @@ class Runner:
         if self._loop_thread is not None:
             self._loop_thread.join(timeout_s + 1.0)
         self._effects.shutdown()
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-        if self._lock is not None:
-            self._lock.release()
+        for unsubscribe in (self._unsubscribe, self._unsubscribe_log):
+            if unsubscribe is not None:
+                unsubscribe()
+        self._tenure.end()
         self.is_owner = False
 
     def run_until_idle(self) -> None:
@@ -155,6 +168,22 @@ class Runner:
         """Return the second (since the epoch) at which the next timer is due, or None."""
         return self._timers.next_due()
 
+    def load(self) -> Load:
+        """Return how much there is to do just now."""
+        return self._driver.load()
+
+    def subscribe_outcomes(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call the listener with the id of each command that is dealt with; return how to stop that.
+
+        It is called in a thread of the runner and must be quick.
+        """
+        self._outcome_listeners = (*self._outcome_listeners, listener)
+
+        def stop() -> None:
+            self._outcome_listeners = tuple(item for item in self._outcome_listeners if item is not listener)
+
+        return stop
+
     def explain(self, run_id: str) -> str | None:
         """Return why a run that should go on does not, where it is the runner's affair."""
         return self._problem or self._driver.explain(run_id)
@@ -168,22 +197,43 @@ class Runner:
             raise self._lost
         if self.is_owner:
             return True
-        if self._lock is not None and not self._lock.try_acquire():
+        epoch = self._tenure.begin(self._wake.set, self._driver.drives)
+        if epoch is None:
             return False
-        epoch = self._stores.claim(ACTOR)
         self._runtime.epoch = self._applier.epoch = epoch
         if self._unsubscribe is None:
             self._unsubscribe = self._stores.subscribe(self._hear)
+        if self._unsubscribe_log is None and _log.isEnabledFor(logging.INFO):
+            self._unsubscribe_log = self._stores.subscribe(RunLog(self._clock.now().timestamp()))
         self._take_up()
         self.is_owner = True
+        self.holder = Holder.now()
         return True
 
-    def _take_up(self) -> None:
+    def _take_up(self) -> bool:
+        """Look for what there is to do in slots that have come; say whether there were any."""
+        self._to_take_up.update(self._tenure.take_gained())
+        slots = frozenset(self._to_take_up)
+        if not slots:
+            return False
+        self._has_commands = True
         for row in self._stores.runs.find(RunQuery(statuses=(RunStatus.RUNNING,), limit=None)):
-            self._driver.hear(row)
+            if row.slot in slots:
+                self._driver.hear(row)
         timers = RunQuery(statuses=(RunStatus.WAITING,), wait_reason=WaitReason.UNTIL, limit=None)
         for row in self._stores.runs.find(timers):
-            self._note_timer(row)
+            if row.slot in slots:
+                self._note_timer(row)
+        self._to_take_up -= slots
+        return True
+
+    def _keep_share(self) -> bool:
+        """Follow what has become of the share of the runs; say whether there is more to do."""
+        if self._tenure.is_over:
+            self.is_owner = False
+            self._driver.abandon_effects()
+        self._driver.let_go()
+        return self._take_up() if self.is_owner else self.own()
 
     def _hear(self, changes: Changes) -> None:
         """Take note of what became durable; called by the store's writer."""
@@ -198,12 +248,12 @@ class Runner:
             self._wake.set()
 
     def _note_timer(self, row: RunRow) -> None:
-        if row.wait_due is None or row.actor_id != ACTOR:
+        if row.wait_due is None or row.actor_id != ACTOR or not self._tenure.holds(row.slot):
             return
-        self._add_timer(row.wait_due, row.run_id)
+        self._add_timer(row.wait_due, row.run_id, row.slot)
 
-    def _add_timer(self, due: float, run_id: str) -> None:
-        if self._timers.add(due, run_id):
+    def _add_timer(self, due: float, run_id: str, slot: int) -> None:
+        if self._timers.add(due, (run_id, slot)):
             self._wake.set()
 
     def _add_deadline(self, seconds: float, performance: Performance) -> None:
@@ -243,7 +293,8 @@ class Runner:
 
     def _turn(self) -> bool:
         """Do what the loop has to decide now; say whether there may be more."""
-        did_something = self._decide()
+        did_something = self._keep_share()
+        did_something = self._decide() or did_something
         if self._driver.has_blocked and self._clock.monotonic() >= self._next_unblock:
             self._next_unblock = self._clock.monotonic() + BLOCKED_S
             self._driver.unblock()
@@ -271,7 +322,13 @@ class Runner:
         return False
 
     def _lose(self, error: LeaseLost) -> None:
-        """Stop for good: another runner drives the runs now, and would be disturbed by one that claims them back."""
+        """Stop for good: another runner drives the runs now, and would be disturbed by one that claims them back.
+
+        One that shares the runs begins again.
+        """
+        if self._tenure.may_return:
+            self._tenure.check()
+            return
         if self._lost is None:
             _log.error("this runner stops: %s", error)
         self._lost, self._problem = error, describe(error)
@@ -290,7 +347,7 @@ class Runner:
 
     def _apply_commands(self) -> bool:
         """Apply what is in the inbox, in order; say whether there was anything."""
-        if not self._has_commands:
+        if not self._has_commands or not self._tenure.applies_commands():
             return False
         self._has_commands = False
         try:
@@ -298,13 +355,20 @@ class Runner:
             for command in commands:
                 outcome = self._applier.apply(command)
                 self._stop_unwanted()
-                if outcome.status == "rejected":
-                    _log.info("command %s was rejected: %s", command.command_id, outcome.reason)
+                self._tell_outcome(command.command_id)
+                _log_outcome(command, outcome)
         except BaseException:
             self._has_commands = True
             raise
         self._has_commands = self._has_commands or bool(commands)
         return bool(commands)
+
+    def _tell_outcome(self, command_id: str) -> None:
+        for listener in self._outcome_listeners:
+            try:
+                listener(command_id)
+            except Exception:  # the outcome is durable, and the commands behind it must not wait for a listener
+                _log.exception("a listener for outcomes failed")
 
     def _stop_unwanted(self) -> None:
         """Tell the effects of runs that have ended to stop."""
@@ -314,8 +378,8 @@ class Runner:
     def _release_due(self) -> bool:
         """Hand over the runs whose time has come; say whether there were any."""
         due = self._timers.pop_due(self._clock.now().timestamp())
-        for run_id in due:
-            self._driver.offer(run_id)
+        for run_id, slot in due:
+            self._driver.offer(run_id, slot=slot)
         rested = self._resting.pop_due(self._clock.monotonic())
         for work in rested:
             self._driver.retry(work)
@@ -335,7 +399,8 @@ class Runner:
                 waits.append(max(0.0, due - self._clock.monotonic()))
         if self._driver.has_blocked:
             waits.append(BLOCKED_S)
-        if self._has_commands or self._late or self._compaction:
+        has_commands = self._has_commands and self._tenure.applies_commands()
+        if has_commands or self._late or self._compaction or self._to_take_up or not self.is_owner:
             waits.append(TROUBLE_S)
         return min((*waits, threading.TIMEOUT_MAX)) if waits else None
 
@@ -352,6 +417,13 @@ class Runner:
             done(None, error)
         else:
             done(receipt, None)
+
+
+def _log_outcome(command: CommandRecord, outcome: CommandOutcome) -> None:
+    if _log.isEnabledFor(logging.INFO):
+        fields = {"command_id": command.command_id, "run_id": command.run_id, "type": command.type}
+        reason = {"reason": outcome.reason} if outcome.reason else {}
+        _log.info("command %s", outcome.status, extra={**fields, **reason})
 
 
 def _parent_of(stores: Stores, run_id: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..errors import Invalid
 from ..jsonvalue import JsonObject, dumps
 from . import tool_waits
+from .model_usage import by_attempt
 from .models import Effect, EffectOutcome, EffectType, RunState, StepStatus, WaitReason, WaitState
 from .paths import namespace
 
@@ -220,24 +221,12 @@ def _first(fields: JsonObject, *names: str) -> int:
 
 
 def _used_by_model(effect: Effect, outcome: EffectOutcome) -> JsonObject:
-    if outcome.status is not StepStatus.COMPLETED:
-        return {"model_calls": 1}
-    result = outcome.result if isinstance(outcome.result, dict) else {}
-    tokens = tokens_in(result.get("usage"))
-    if not tokens:
+    reported = [tokens_in(usage) for usage in by_attempt(outcome.result)]
+    if outcome.status is StepStatus.COMPLETED and not all(reported):
         characters = len(effect.payload_text) + len(dumps(outcome.result, field="result"))
-        tokens = math.ceil(characters / _CHARACTERS_PER_TOKEN)
-    cut_off = _cut_off(result)
-    return {"model_calls": 1 + len(cut_off), "tokens": tokens + sum(cut_off)}
-
-
-def _cut_off(result: JsonObject) -> list[int]:
-    """Return the tokens written by the answers that were cut off before this one, as far as they are known."""
-    metadata = result.get("metadata")
-    found = metadata.get("_truncation") if isinstance(metadata, dict) else None
-    attempts = found.get("attempts") if isinstance(found, dict) else None
-    earlier = attempts[:-1] if isinstance(attempts, list) else []
-    return [_first(attempt, "max_output_tokens") for attempt in earlier if isinstance(attempt, dict)]
+        estimate = math.ceil(characters / _CHARACTERS_PER_TOKEN)
+        reported = [tokens or estimate for tokens in reported]
+    return {"model_calls": len(reported), "tokens": sum(reported)}
 
 
 def _tool_calls(effect: Effect) -> list[Any]:

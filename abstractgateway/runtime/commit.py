@@ -63,6 +63,18 @@ class RunWrite:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """A run that goes, its checkpoint and its ledger; it must be at `revision` (0: no more than a ledger is there).
+
+    With `keeps_id` the store knows for ever that there was a run of this id.
+    """
+
+    run_id: str
+    revision: int
+    keeps_id: bool = False
+
+
+@dataclass(frozen=True)
 class CommandRecord:
     """A durable command of the inbox; `seq` is its place there, from 1, given by the store.
 
@@ -127,7 +139,7 @@ NO_PREMISES = Premises()
 
 @dataclass(frozen=True)
 class Commit:
-    """Everything one or more transitions change; visible together or not at all.
+    """Everything one or more transitions change; visible together or not at all. No run is both written and removed.
 
     `epoch` is the writer's lease epoch: the store refuses it with `LeaseLost` once a later epoch has been claimed.
     """
@@ -137,10 +149,11 @@ class Commit:
     outcome: CommandOutcome | None = None
     epoch: int | None = None
     premises: Premises = NO_PREMISES
+    removed: tuple[Removal, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        return not self.runs and self.command is None and self.outcome is None
+        return not (self.runs or self.removed) and self.command is None and self.outcome is None
 
 
 @dataclass(frozen=True)

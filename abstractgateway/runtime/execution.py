@@ -24,6 +24,7 @@ from .commit import Commit, KernelStores, StoredRun
 from .context import StepContext
 from .draft import Draft, OpenRun
 from .effects import INTERNAL_EFFECTS, EffectRequest, InternalEffect
+from .effects.request import GLOBAL_RUN_ID
 from .idempotency import key_of_visit, with_call_ids
 from .journal import InFlight
 from .limits import note_usage
@@ -60,13 +61,15 @@ _THEN: Mapping[InDoubt, str] = {"retry": "again", "ask": "ask", "fail": "give_up
 class EffectRules:
     """How effects are performed: those of the kernel's own, how often the others are tried, and what a crash means.
 
-    `reconcilers` are asked about an effect in doubt before the rule for it applies.
+    `reconcilers` are asked about an effect in doubt before the rule for it applies. `global_memory` is the id of the
+    run that holds the memory of everybody.
     """
 
     internal: Mapping[EffectType, InternalEffect] = field(default_factory=lambda: INTERNAL_EFFECTS)
     policy: EffectPolicy = field(default_factory=DefaultEffectPolicy)
     in_doubt: InDoubtRules = field(default_factory=InDoubtRules.of)
     reconcilers: Mapping[EffectType, Reconciler] = field(default_factory=dict)
+    global_memory: str = GLOBAL_RUN_ID
 
 
 class PendingEffect(NamedTuple):
@@ -338,11 +341,9 @@ class Execution:
         journal.remember(self.state.vars, found)
 
     def _perform_here(self, perform: InternalEffect, pending: PendingEffect) -> EffectOutcome:
-        node_id = pending.record.node_id
+        given = (self._draft, self._run, pending.effect, pending.record.node_id, pending.next_node, self._registry)
         try:
-            return perform(
-                EffectRequest(self._draft, self._run, pending.effect, node_id, pending.next_node, self._registry)
-            )
+            return perform(EffectRequest(*given, self._rules.global_memory))
         except Invalid as error:
             return EffectOutcome.failed(str(error))
 
@@ -475,7 +476,7 @@ def _storable(outcome: EffectOutcome) -> EffectOutcome:
             return EffectOutcome.waiting(WaitState.from_dict(loads(dumps(vars(outcome.wait), field="wait"))))
         if status is not StepStatus.FAILED:
             return EffectOutcome.failed(f"an effect cannot end as {status.value} without what it waits for")
-        return EffectOutcome.failed(printable(str(outcome.error)))
+        return EffectOutcome.failed(printable(str(outcome.error)), loads(dumps(outcome.result, field="result")))
     except (TypeError, ValueError) as error:
         return EffectOutcome.failed(printable(f"the result cannot be stored: {error}"))
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..errors import Invalid
 from ..jsonvalue import JsonObject
+from .model_usage import by_attempt
 from .paths import namespace
 
 DEFAULT_MAX_TOKENS = 32_768
@@ -43,6 +44,8 @@ class RuntimeConfig:
     model_capabilities: Mapping[str, Any] = field(default_factory=dict)
     budget: Mapping[str, float] = field(default_factory=dict)
     """The most that a run may use, by the names of `budgets.NAMES`."""
+    prompt_cache: bool | None = None
+    """Whether providers are given a key for the cache of prompts, where the run's input does not say it."""
 
     def with_capabilities(self, capabilities: Mapping[str, Any]) -> RuntimeConfig:
         """Return a copy for a model with other capabilities."""
@@ -78,6 +81,8 @@ class RuntimeConfig:
             value = getattr(self, name)
             if value:
                 own.setdefault(name, value)
+        if self.prompt_cache is not None:
+            own.setdefault("prompt_cache", {"enabled": self.prompt_cache, "version": 1})
         support = self.model_capabilities.get("tool_support")
         if isinstance(support, str) and support:
             own.setdefault("tool_support", support)
@@ -101,7 +106,7 @@ def token_use(vars: Mapping[str, Any]) -> JsonObject:
 
 def note_usage(vars: JsonObject, result: Any) -> None:
     """Keep the input size of the latest model call as the estimate of the tokens in use."""
-    usage = result.get("usage") if isinstance(result, dict) else None
+    usage = by_attempt(result)[-1]
     limits = vars.get("_limits")
     if not isinstance(usage, dict) or not isinstance(limits, dict):
         return

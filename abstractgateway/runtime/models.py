@@ -312,5 +312,6 @@ class EffectOutcome:
         return EffectOutcome(StepStatus.WAITING, wait=wait)
 
     @staticmethod
-    def failed(error: str) -> EffectOutcome:
-        return EffectOutcome(StepStatus.FAILED, error=error)
+    def failed(error: str, result: Any = None) -> EffectOutcome:
+        """A failure; what it used, for instance, is told in `result`."""
+        return EffectOutcome(StepStatus.FAILED, result=result, error=error)

@@ -32,7 +32,7 @@ def closed(record: StepRecord, outcome: EffectOutcome, *, now: str) -> StepRecor
     if outcome.status is StepStatus.WAITING and outcome.wait is not None:
         fields["result"] = {"wait": outcome.wait.to_dict()}
     elif outcome.status is StepStatus.FAILED:
-        fields["error"] = outcome.error
+        fields["error"], fields["result"] = outcome.error, outcome.result
     else:
         fields["result"] = outcome.result
     return StepRecord(**fields)

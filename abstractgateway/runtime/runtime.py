@@ -16,6 +16,7 @@ from .driving import driven_of
 from .effects import INTERNAL_EFFECTS, ExternalEffect
 from .effects.memory.compact import COMPACT_WORKFLOW_ID
 from .effects.memory.summary import summarise_with
+from .effects.request import GLOBAL_RUN_ID
 from .execution import EffectRules, Execution, PendingEffect, printable
 from .journal import unknown, without_kernel_keys
 from .limits import LimitWarning, RuntimeConfig, change_limits, limit_status, limit_warnings
@@ -70,6 +71,7 @@ class Runtime:
         epoch: int | None = None,
         max_inline_bytes: int | None = None,
         max_run_bytes: int | None = None,
+        global_memory_run_id: str = GLOBAL_RUN_ID,
     ) -> None:
         self.stores = stores if stores is not None else _paired(run_store, ledger_store)
         self.run_store = run_store if run_store is not None else self.stores.runs
@@ -87,6 +89,7 @@ class Runtime:
             policy=effect_policy or NoRetryPolicy(),
             in_doubt=InDoubtRules.of(in_doubt, in_doubt_tools),
             reconcilers=_checked(reconcilers),
+            global_memory=global_memory_run_id,
         )
         self._driven = driven_of(self.stores)
 

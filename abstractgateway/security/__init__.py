@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .clients import Proxies, client_key
 from .cors import cors_headers, preflight_headers
-from .decision import Allow, Deny, Headers
+from .decision import Allow, Deny, Headers, too_many
 from .guard import Guard
 from .policy import OPEN_PATHS, READS, WRITES, RequestFacts, SecurityPolicy, scope_denial
 from .redaction import RedactingFormatter, Redactor
@@ -41,4 +41,5 @@ __all__ = [
     "preflight_headers",
     "scope_denial",
     "startup_problems",
+    "too_many",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -145,7 +145,7 @@ def query_names(query: str) -> str:
     return "&".join(f"{shortened(name)}=<redacted>" for name, _ in found[:_MOST_QUERY_KEYS])
 
 
-def copied_headers(names: Iterable[str], headers: Mapping[str, str]) -> JsonObject:
-    """Return the headers that an entry holds; those that carry secrets are never among them."""
+def copied_headers(names: Iterable[str], get: Callable[[str], str | None]) -> JsonObject:
+    """Return the headers that an entry holds, as `get` finds them; those that carry secrets are never among them."""
     wanted = (name for name in names if name.lower() not in _SECRET_HEADERS)
-    return {name: shortened(value) for name in wanted if (value := headers.get(name)) is not None}
+    return {name: shortened(value) for name in wanted if (value := get(name)) is not None}

@@ -20,7 +20,8 @@ _LEAST_LOCK_S = 1.0
 class Guard:
     """Decides on requests, and remembers what the decisions of a pure policy depend on.
 
-    `read_named` returns the named tokens as they are now, the same object while they are the same.
+    `policy` is the policy with the named tokens of the last decision. `read_named` returns the named tokens as they are
+    now, the same object while they are the same.
     """
 
     def __init__(
@@ -35,32 +36,31 @@ class Guard:
         self._clock = clock
         self._read_named = read_named
         self._base = SecurityPolicy.from_config(config, bound_host=bound_host)
-        self._known: tuple[Sequence[NamedToken], SecurityPolicy] = ((), self._base)
+        self._named: Sequence[NamedToken] = ()
+        self.policy = self._base
         self.lockout = Lockout(
             clock, after=config.lockout_after, base_s=config.lockout_base_s, max_s=config.lockout_max_s
         )
 
-    @property
-    def policy(self) -> SecurityPolicy:
-        """The policy with the named tokens of this moment."""
-        named, policy = self._known
-        current = self._read_named()
-        if current is not named:
-            policy = self._base.with_named(self._config, current)
-            self._known = (current, policy)
-        return policy
-
     def decide(self, facts: RequestFacts) -> Allow | Deny:
         """Return the decision; a wrong token counts against its client, a right one speaks for it."""
+        self._look_for_tokens()
         client = client_key(facts.client or "")
-        policy = self.policy
-        asked = replace(facts, now=self._clock.now().timestamp(), locked_s=self.lockout.remaining(client))
-        decision = policy.decide(asked)
+        if self._named or len(self.lockout):
+            now = self._clock.now().timestamp()
+            facts = replace(facts, now=now, locked_s=self.lockout.remaining(client))
+        decision = self.policy.decide(facts)
         if isinstance(decision, Deny):
             return self._counted(decision, client)
-        if facts.authorization is not None and policy.needs_token(facts):
+        if len(self.lockout) and facts.authorization is not None and self.policy.needs_token(facts):
             self.lockout.succeed(client)
         return decision
+
+    def _look_for_tokens(self) -> None:
+        named = self._read_named()
+        if named is not self._named:
+            self.policy = self._base.with_named(self._config, named)
+            self._named = named
 
     def _counted(self, denial: Deny, client: str) -> Deny:
         if denial.code != "unauthorized":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 ANY = "*"
 _WILDCARD_ADDRESSES = frozenset({"0.0.0.0", "::"})
@@ -56,6 +57,7 @@ def host_name(text: str) -> str:
     return cleaned.rstrip(".")
 
 
+@lru_cache(maxsize=64)  # asked about every request, and mostly about the same few
 def is_loopback(host: str) -> bool:
     """Say whether a name or address means this machine only."""
     name = host_name(host)

@@ -44,6 +44,12 @@ class Lockout:
     def __len__(self) -> int:
         return len(self._clients)
 
+    def locked(self) -> int:
+        """Return how many clients are locked out now."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return sum(failures.locked_until > now for failures in self._clients.values())
+
     def remaining(self, client: str) -> float:
         """Return for how many seconds a client is still locked out."""
         found = self._clients.get(client)

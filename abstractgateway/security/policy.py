@@ -20,6 +20,7 @@ from .tokens import NamedToken, TokenSet
 OPEN_PATHS = frozenset(
     {"/api/health", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", "/redoc"}
 )
+METRICS = "/metrics"
 BUNDLE_UPLOAD = "/api/gateway/bundles/upload"
 ATTACHMENT_UPLOAD = "/api/gateway/attachments/upload"
 FORM_BYTES = 2 * 1_048_576
@@ -34,8 +35,8 @@ class RequestFacts:
     """What the decision needs to know about a request; header values are None when the header is absent.
 
     `client` is the address of the client, as far as it is known, and `is_relayed` says that a proxy nobody trusts
-    claims to speak for another one. `url_bytes` is the length of path and query, `now` the time in seconds since the epoch,
-    and `locked_s` for how long the client is locked out.
+    claims to speak for another one. `url_bytes` is the length of path and query, `now` the time in seconds since the
+    epoch, and `locked_s` for how long the client is locked out.
     """
 
     method: str
@@ -65,6 +66,7 @@ class SecurityPolicy:
     max_body_bytes: int
     upload_limits: tuple[tuple[str, int], ...]
     max_url_bytes: int = 0
+    open_metrics: bool = False
 
     @staticmethod
     def from_config(config: GatewayConfig, *, bound_host: str | None = None) -> SecurityPolicy:
@@ -80,6 +82,7 @@ class SecurityPolicy:
             max_body_bytes=config.max_body_bytes if config.security else 0,
             upload_limits=_upload_limits(config) if config.security else (),
             max_url_bytes=config.max_url_bytes if config.security else 0,
+            open_metrics=config.open_metrics,
         )
 
     def with_named(self, config: GatewayConfig, named: Iterable[NamedToken]) -> SecurityPolicy:
@@ -116,6 +119,8 @@ class SecurityPolicy:
         if facts.method == "OPTIONS" or facts.path.rstrip("/") in OPEN_PATHS:
             return False
         if facts.method in READS:
+            if self.open_metrics and facts.path.rstrip("/") == METRICS:
+                return False
             opened = self.open_reads_on_loopback and not facts.is_relayed and is_loopback(facts.client or "")
             return self.protect_read and not opened
         return self.protect_write or facts.method not in WRITES

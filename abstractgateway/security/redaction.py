@@ -18,13 +18,18 @@ _SHAPES = (
     re.compile(r"(?i)(\bauthorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\",}\]]+"),
     re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{6,}"),
     re.compile(
-        r"(?i)(\b(?:x-)?(?:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]?secret|password|passwd)"
+        r"(?i)((?:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]?secret|password|passwd)"
         r"['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&}\]]+"
     ),
     re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)"),
     re.compile(r"()\bagw_[0-9a-f]{8}_[A-Za-z0-9_-]{20,}"),
     re.compile(r"()\bsk-[A-Za-z0-9_-]{16,}"),
 )
+
+
+# What a system call names, and what PostgreSQL quotes: neither is for clients.
+_NAMED_FILES = re.compile(r"(\[Errno -?\d+\] [^:'\"]+): (?:'[^']*'|\"[^\"]*\")(?: -> (?:'[^']*'|\"[^\"]*\"))?")
+_STATEMENT = re.compile(r"\s*\nLINE \d+:.*", re.DOTALL)
 
 
 class Redactor:
@@ -47,6 +52,10 @@ class Redactor:
         for shape in _SHAPES:
             cleaned = shape.sub(rf"\g<1>{REDACTED}", cleaned)
         return cleaned
+
+    def answer(self, text: str) -> str:
+        """Return a text for clients: no secrets of the settings, no names of files, no SQL."""
+        return _STATEMENT.sub("", _NAMED_FILES.sub(r"\1", self.known(text)))
 
     def known(self, text: str) -> str:
         """Return a text without the secrets of the settings; what only looks like a secret stays."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..config import GatewayConfig
+from .clients import Proxies
 from .hosts import is_loopback
 from .origins import ANY
 from .tokens import is_weak
@@ -34,6 +35,7 @@ class _Facts:
     reads_protected: bool
     writes_protected: bool
     has_public_origins: bool
+    trusts_any_proxy: bool
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class _Rule:
     text: str
 
 
-def startup_problems(config: GatewayConfig, host: str) -> StartupProblems:
+def startup_problems(config: GatewayConfig, host: str, *, has_named_tokens: bool = False) -> StartupProblems:
     """Return why a server with these settings should not listen on `host`, and what deserves a warning."""
-    facts = _facts(config, host)
+    facts = _facts(config, host, has_named_tokens)
     found = [rule for rule in _RULES if rule.applies(facts)]
     return StartupProblems(
         refusals=tuple(rule.text for rule in found if rule.refuses),
@@ -60,15 +62,16 @@ def is_public_origin(pattern: str) -> bool:
     return "ngrok" in pattern or not any(name in pattern for name in _LOCAL_NAMES)
 
 
-def _facts(config: GatewayConfig, host: str) -> _Facts:
+def _facts(config: GatewayConfig, host: str, has_named_tokens: bool) -> _Facts:
     return _Facts(
         secured=config.security,
         exposed=not is_loopback(host),
-        has_token=any(config.auth_tokens),
+        has_token=has_named_tokens or any(config.auth_tokens),
         has_weak_token=any(is_weak(token) for token in config.auth_tokens),
         reads_protected=config.protect_read,
         writes_protected=config.protect_write,
         has_public_origins=any(is_public_origin(pattern) for pattern in config.allowed_origins),
+        trusts_any_proxy=Proxies.of(config.trusted_proxies, trusts_any=config.trust_proxy).trusts_any,
     )
 
 
@@ -106,6 +109,12 @@ _RULES = (
         lambda facts: facts.secured and facts.has_public_origins,
         "ABSTRACTGATEWAY_ALLOWED_ORIGINS admits pages from anywhere: a page that gets hold of a token can use it from "
         "any browser; name the origins you use.",
+    ),
+    _Rule(
+        False,
+        lambda facts: facts.secured and facts.trusts_any_proxy,
+        "ABSTRACTGATEWAY_TRUST_PROXY=1 believes whoever connects about who the client is; name the proxies in "
+        "ABSTRACTGATEWAY_TRUSTED_PROXIES instead.",
     ),
     _Rule(
         False,

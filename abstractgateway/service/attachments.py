@@ -8,13 +8,17 @@ import os
 import posixpath
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO
 
+from ..clock import Clock
+from ..config import GatewayConfig
 from ..errors import Invalid
 from ..jsonvalue import JsonObject, dumps_canonical
 from ..runtime.draft import Draft
 from ..runtime.effects.memory.owners import open_session_owner
-from ..stores.base import ArtifactMetadata, ArtifactStore
+from ..runtime.runtime import transact
+from ..stores.base import ArtifactMetadata, ArtifactStore, Stores
 from .workspace import WorkspaceService
 
 UNKNOWN_TYPE = "application/octet-stream"
@@ -29,6 +33,16 @@ Transact = Callable[[Callable[[Draft], Any]], Any]
 
 class AttachmentService:
     """The use cases around attachments: they are artifacts of the run that holds what belongs to a session."""
+
+    @staticmethod
+    def of(config: GatewayConfig, stores: Stores, clock: Clock, workspace: WorkspaceService) -> AttachmentService:
+        """Return the service on some stores, with the limits of the settings."""
+        return AttachmentService(
+            transact=partial(transact, stores, clock, max_inline_bytes=config.max_inline_bytes),
+            artifacts=stores.artifacts,
+            workspace=workspace,
+            max_bytes=config.max_attachment_bytes,
+        )
 
     def __init__(
         self, *, transact: Transact, artifacts: ArtifactStore, workspace: WorkspaceService, max_bytes: int
@@ -159,7 +173,7 @@ def _given_type(given: str | None) -> str:
 
 def _plausible_type(given: str | None) -> str:
     """Return the content type that a sender's program tells, unless it is none."""
-    kind = (given or "").strip()
+    kind = (given or "").strip().lower()
     return kind if _CONTENT_TYPE.fullmatch(kind) else ""
 
 

@@ -99,6 +99,7 @@ class ChainFile:
         stamp = to_iso(self._clock.now()).replace("-", "").replace(":", "")
         taken = set(os.listdir(self._directory))
         names = (f"audit_log.{stamp}{more}.jsonl" for more in ("", *(f"_{number}" for number in range(2, 10_000))))
+        self._disk.sync_path(self.path)
         self._disk.rename(self.path, self._directory / next(name for name in names if name not in taken))
         rotated = rotated_files(self._directory)
         for path in rotated[: max(0, len(rotated) - self._rotations)]:
@@ -164,8 +165,16 @@ def _chained_files(directory: Path) -> list[Path]:
 
 
 def rotated_files(directory: Path) -> list[Path]:
-    """Return the files that were put aside, the oldest first."""
-    return sorted(path for path in directory.glob("audit_log.*.jsonl") if path.name != FILE_NAME)
+    """Return the files that were put aside, those of no chain first, then in the order of their entries.
+
+    Their names have times, and clocks can be set back.
+    """
+
+    def order(path: Path) -> tuple[int, str]:
+        found = first_entry(path)
+        return (found.seq if found is not None else 0), path.name
+
+    return sorted((path for path in directory.glob("audit_log.*.jsonl") if path.name != FILE_NAME), key=order)
 
 
 def first_entry(path: Path) -> ChainEnd | None:

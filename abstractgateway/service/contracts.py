@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..jsonvalue import JsonObject
-from .commands import COMMAND_TYPES
+from ..runner.commands import COMMAND_TYPES
 from .media import AUDIO_TYPES, IMAGE_EVENT, IMAGE_TYPES, MAX_AUDIO_BYTES, SPEECH_TYPES
 
 VERSION = 1
@@ -42,7 +42,7 @@ def contracts(facts: Facts) -> JsonObject:
     """Return the tree: what is common, and what the editor, the assistant and the command line rely on."""
     return {
         "version": VERSION,
-        "common": _common(facts),
+        "common": _of_all(facts),
         "flow_editor": _flow_editor(facts),
         "assistant": _assistant(facts),
         "abstractcode": {
@@ -64,7 +64,7 @@ def _at(endpoint: str, *, available: bool = True, **more: Any) -> JsonObject:
 _WORKSPACE: JsonObject = {"policy_endpoint": f"{API}/workspace/policy"}
 
 
-def _common(facts: Facts) -> JsonObject:
+def _of_all(facts: Facts) -> JsonObject:
     return {
         "runs": _runs(),
         "ledger": _ledger(),

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from .._version import __version__
-from ..errors import GatewayError
+from ..errors import GatewayError, Invalid
 from ..jsonvalue import JsonObject
 from ..runtime.effects.tools import ToolBox
 from .contracts import Facts, contracts
@@ -18,6 +18,7 @@ from .model_choice import ModelChoice
 
 _PACKAGES = ("abstractruntime", "abstractcore", "abstractmemory", "abstractvoice", "abstractvision")
 _OWN_TOOLSET = "program"
+TASKS = ("text_to_image", "image_to_image", "text_to_video", "image_to_video")
 
 
 class ProviderCatalogue(Protocol):
@@ -89,19 +90,30 @@ class DiscoveryService:
         """Return `{model, capabilities}`; what is not known of a model is null."""
         return {"model": model_name, "capabilities": capabilities_of(model_name)}
 
-    def voices(self) -> JsonObject:
-        """Return `{available, provider, model, voices}`: the voices that the settings name for speech."""
+    def voices(self, *, base_url: str | None = None) -> JsonObject:
+        """Return `{available, provider, model, voices}`: the voices that the settings name for speech.
+
+        This and the next two raise `Invalid` for a `base_url`: no server is asked that a client names.
+        """
+        _refuse(base_url)
         provider, model = self._described.speech
         items = [{"id": name, "name": name, "provider": provider, "model": model} for name in self._described.voices]
         return {**self._made_by(self._media.speech, self._described.speech), "voices": items, "source": "settings"}
 
-    def speech_models(self) -> JsonObject:
+    def speech_models(self, *, base_url: str | None = None) -> JsonObject:
         """Return `{available, provider, model, models}`: what reads texts aloud."""
+        _refuse(base_url)
         return {**self._made_by(self._media.speech, self._described.speech), "models": _models(self._described.speech)}
 
-    def vision_models(self, *, task: str) -> JsonObject:
-        """Return `{task, available, provider, model, models}`: what makes images for a task."""
-        is_made = task == "text_to_image"
+    def vision_models(self, *, task: str, base_url: str | None = None) -> JsonObject:
+        """Return `{task, available, provider, model, models}`: what makes images for a task, one of `TASKS`.
+
+        Only the first is done here. Raises `Invalid` for another one.
+        """
+        _refuse(base_url)
+        if task not in TASKS:
+            raise Invalid("task", f"{task!r} is not one of {', '.join(TASKS)}")
+        is_made = task == TASKS[0]
         made = self._described.images if is_made else (None, None)
         maker = self._media.images if is_made else None
         return {"task": task, **self._made_by(maker, made), "models": _models(made)}
@@ -168,6 +180,11 @@ def _tool(spec: JsonObject) -> JsonObject:
         "toolset": _OWN_TOOLSET,
         **spec,
     }
+
+
+def _refuse(base_url: str | None) -> None:
+    if base_url is not None:
+        raise Invalid("base_url", "is not asked: a client does not choose which servers the gateway calls")
 
 
 def _models(named: tuple[str | None, str | None]) -> list[JsonObject]:

@@ -16,6 +16,7 @@ from ..runtime.models import EffectType
 from ..runtime.policy import Reconciler
 from ..stores.base import Changes, Stores
 from ..visualflow.nodes.knowledge import KnowledgeGraph
+from .access import Access
 from .artifacts import ArtifactService
 from .attachments import AttachmentService
 from .bundles import BundleService
@@ -24,10 +25,12 @@ from .commands import CommandService
 from .embeddings import Embedder, EmbeddingService
 from .knowledge import KnowledgeService
 from .ledger import LedgerService
+from .metrics import Metrics
 from .media import Media
 from .on_request import OnRequest
 from .readiness import Readiness
 from .run_inputs import RunInputs
+from .runner_status import RunnerStatus
 from .runs import RunService
 from .schedules import ScheduleService
 from .semantics import SemanticsService
@@ -59,12 +62,14 @@ class GatewayService:
         schedules: ScheduleService,
         knowledge: KnowledgeService,
         readiness: Readiness,
+        runner_status: RunnerStatus,
         visualflows: VisualflowService,
         attachments: AttachmentService,
         workspace: WorkspaceService,
         semantics: SemanticsService,
         embeddings: EmbeddingService,
         on_request: OnRequest,
+        access: Access | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
@@ -77,6 +82,7 @@ class GatewayService:
         self.schedules = schedules
         self.knowledge = knowledge
         self.readiness = readiness
+        self.runner_status = runner_status
         self.visualflows = visualflows
         self.attachments = attachments
         self.workspace = workspace
@@ -87,8 +93,10 @@ class GatewayService:
         self.discovery = on_request.discovery
         self.prompt_cache = on_request.prompt_cache
         self.host_metrics = on_request.host_metrics
+        self.access = access or Access()
         self.stores = stores
         self.runner = runner
+        self.metrics = Metrics(stores=stores, runner=runner)
         self.deltas = runner.deltas if runner is not None else Deltas(lambda run_id: None)
         self._is_closed = False
         self._on_close = on_close
@@ -108,9 +116,9 @@ class GatewayService:
 
         `model` answers model calls, `tools` are what agents and flows may call: a `ToolBox`, or functions by name,
         `knowledge` is where flows keep statements, `embedder` makes vectors of texts, and `media` makes speech,
-        transcripts and images. `reconcilers` find out, by effect type, what became of an effect that a crash interrupted: each is called `(run, effect, idempotency_key)`
-        and returns its outcome, or None. Raises `Invalid` for settings that cannot work, `Unavailable` when the data
-        directory cannot be used.
+        transcripts and images. `reconcilers` find out, by effect type, what became of an effect that a crash
+        interrupted: each is called `(run, effect, idempotency_key)` and returns its outcome, or None. Raises `Invalid`
+        for settings that cannot work, `Unavailable` when the data directory cannot be used.
         """
         open_gateway = pkgutil.resolve_name("abstractgateway.compose:open_gateway")  # above this floor of the house
         settings = config or GatewayConfig.from_env()
@@ -128,27 +136,39 @@ class GatewayService:
     def subscribe(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """Call the listener with the ids of runs that changed, after each commit that became durable.
 
-        It is called in the store's writer thread and must be quick. Returns how to stop it.
+        Where this process drives the runs, it is called with the ids of commands that were dealt with as well. It is
+        called in threads of the store and the runner, and must be quick. Returns how to stop it.
         """
 
         def note(changes: Changes) -> None:
             if changes.runs:
                 listener(frozenset(row.run_id for row in changes.runs))
 
-        return self.stores.subscribe(note)
+        stops = [self.stores.subscribe(note)]
+        if self.runner is not None:
+            stops.append(self.runner.subscribe_outcomes(lambda command_id: listener(frozenset({command_id}))))
 
-    def close(self) -> None:
+        def stop() -> None:
+            for stop_one in stops:
+                stop_one()
+
+        return stop
+
+    def close(self, *, grace_s: float | None = None) -> None:
         """Stop the runner and close the stores; runs go on when the gateway is opened again.
 
-        Whoever follows a ledger is told. Closing again does nothing.
+        Effects under way have `grace_s` seconds to end, or what the settings say. Whoever follows a ledger is told.
+        Closing again does nothing.
         """
         if self._is_closed:
             return
         self._is_closed = True
         self.ledger.close()
         if self.runner is not None:
-            self.runner.stop()
+            self.runner.stop(self.config.shutdown_grace_s if grace_s is None else max(grace_s, 0.0))
         self.stores.close()
+        self.access.audit.close()
+        self.visualflows.close()
         if self._on_close is not None:
             self._on_close()
 

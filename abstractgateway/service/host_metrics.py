@@ -51,10 +51,11 @@ class HostMetrics:
 
 def _read(text: str) -> JsonObject:
     rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == len(_FIELDS)]
-    gpus = [dict(zip(_FIELDS, map(_value, _FIELDS, row))) for row in rows[:_MOST_GPUS]]
+    gpus = [{field: _value(field, text) for field, text in zip(_FIELDS, row, strict=True)} for row in rows[:_MOST_GPUS]]
     if not gpus:
         return _unsupported(f"{_COMMAND} tells of no graphics processor")
-    busy = [gpu["utilization_gpu_pct"] for gpu in gpus if gpu["utilization_gpu_pct"] is not None]
+    shares = [gpu["utilization_gpu_pct"] for gpu in gpus]
+    busy = [share for share in shares if isinstance(share, float)]
     mean = round(sum(busy) / len(busy), 1) if busy else None
     return {"supported": True, "source": _COMMAND, "utilization_gpu_pct": mean, "gpus": gpus}
 

@@ -10,6 +10,7 @@ from ..errors import Invalid, NotFound, Unavailable
 from ..jsonvalue import JsonObject, loads
 from ..stores.base import Changes, LedgerPage, Stores
 from .run_tree import Place, TreeTail, read_tree
+from .whole_records import before_damage, check_records
 
 _PAGE = 500
 """How many records are read at once while following; a page of ordinary records is some hundred kilobytes."""
@@ -41,8 +42,13 @@ class LedgerService:
         self._is_closed = False
 
     def read(self, run_id: str, after: int = 0, limit: int = 200) -> LedgerPage:
-        """Return up to `limit` records after a cursor; an unknown run has none."""
-        return self._stores.ledger.read(run_id, after, limit)
+        """Return up to `limit` records after a cursor; an unknown run has none.
+
+        Raises `Unavailable` where one of them is damaged: a page that ended before it would look like the last one.
+        """
+        page = self._stores.ledger.read(run_id, after, limit)
+        check_records(run_id, after, page.records)
+        return page
 
     def read_many(self, cursors: Mapping[str, int], limit: int = 200) -> dict[str, LedgerPage]:
         """Return up to `limit` records after the cursor of each run, by run id; unknown runs have none."""
@@ -56,13 +62,13 @@ class LedgerService:
     def tail(self, run_id: str, after: int, max_bytes: int) -> LedgerTail:
         """Return the next records after a cursor: at least one if there is one, then up to `max_bytes` in all.
 
-        Raises `NotFound` for an unknown run.
+        Raises `NotFound` for an unknown run, and `Unavailable` where the next record is damaged.
         """
         row = self._stores.runs.row(run_id)
         if row is None:
             raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
         records = self._stores.ledger.read(run_id, after, _PAGE).records if row.ledger_len > after else ()
-        fitting = _within(records, max_bytes)
+        fitting = before_damage(run_id, after, _within(records, max_bytes))
         next_after = after + len(fitting)
         return LedgerTail(fitting, next_after, row.status.is_terminal and next_after >= row.ledger_len)
 

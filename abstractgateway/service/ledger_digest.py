@@ -49,7 +49,8 @@ def _head(run: RunState) -> str:
     waiting = run.waiting
     wait = f"\nwaits for: {waiting.reason.value} {_short(waiting.prompt or '')}" if waiting is not None else ""
     output = f"\noutput: {_short(run.output)}" if run.output is not None else ""
-    return f"run {run.run_id} of workflow {run.workflow_id}: {run.status.value}, began {run.created_at}{error}{wait}{output}"
+    began = f"run {run.run_id} of workflow {run.workflow_id}: {run.status.value}, began {run.created_at}"
+    return f"{began}{error}{wait}{output}"
 
 
 def _part(stores: Stores, run_id: str, most: int) -> str:
@@ -77,11 +78,9 @@ def _lines(stores: Stores, run_id: str, after: int) -> Iterator[str]:
 def _line(record: JsonObject) -> str:
     effect = record.get("effect")
     known: JsonObject = effect if isinstance(effect, dict) else {}
-    said = [f"{record.get('started_at')} {record.get('node_id')} {known.get('type') or 'step'} {record.get('status')}"]
-    for name, value in (("asked", known.get("payload")), ("result", record.get("result")), ("error", record.get("error"))):
-        if value:
-            said.append(f"{name}: {_short(value)}")
-    return " | ".join(said)
+    head = f"{record.get('started_at')} {record.get('node_id')} {known.get('type') or 'step'} {record.get('status')}"
+    told = {"asked": known.get("payload"), "result": record.get("result"), "error": record.get("error")}
+    return " | ".join([head, *(f"{name}: {_short(value)}" for name, value in told.items() if value)])
 
 
 def _short(value: Any) -> str:

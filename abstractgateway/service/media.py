@@ -114,9 +114,7 @@ class MediaService:
         request = self._request(run, "voice_tts", request_id, asked)
         ref = request.known["audio_artifact"] if request.known else None
         if ref is None:
-            audio = self._made(
-                lambda: speech.speak(said, voice=voice, format=format, timeout_s=self._calls.timeout_s)
-            )
+            audio = self._made(lambda: speech.speak(said, voice=voice, format=format, timeout_s=self._calls.timeout_s))
             if not audio or len(audio) > MAX_AUDIO_BYTES:
                 raise _failed(f"the sound has {len(audio)} bytes, which is none or more than {MAX_AUDIO_BYTES}")
             ref = self._keep(request, audio, SPEECH_TYPES[format], "generated_voice", f"speech.{format}")
@@ -184,8 +182,8 @@ class MediaService:
             return {**nothing, "code": "generated_image_no_artifact", "error": why}
         kind = _image_kind(content)
         if kind is None or len(content) > self._max_image_bytes:
-            why = "is none of " + ", ".join(IMAGE_TYPES) if kind is None else f"has more than {self._max_image_bytes} bytes"
-            return {**nothing, "code": "generated_image_error", "error": f"what the provider made {why}"}
+            why = f"what the provider made is no image of at most {self._max_image_bytes} bytes"
+            return {**nothing, "code": "generated_image_error", "error": why}
         ref = self._keep(request, content, IMAGE_TYPES[kind], "generated_image", f"image.{kind}")
         self._tell(request, IMAGE_EVENT, {**asked, "image_artifact": ref})
         return {**answer, **_OK, "image_artifact": ref}
@@ -238,7 +236,7 @@ class MediaService:
         if not metadata.content_type.lower().startswith("audio/"):
             raise Invalid("audio_artifact", f"is {metadata.content_type!r}, not audio/*")
         if metadata.size_bytes > MAX_AUDIO_BYTES:
-            raise Invalid("audio_artifact", f"has {metadata.size_bytes} bytes; at most {MAX_AUDIO_BYTES} are transcribed")
+            raise Invalid("audio_artifact", f"has {metadata.size_bytes} bytes, more than {MAX_AUDIO_BYTES}")
         return metadata
 
 

@@ -97,4 +97,4 @@ def _text(value: Any) -> str | None:
 
 
 def _no_model(what: str, setting: str) -> Invalid:
-    return Invalid(what, f"is not named by the request and there is no default; name it, or set {setting}", code="no_model")
+    return Invalid(what, f"is missing and there is no default; name it, or set {setting}", code="no_model")

@@ -22,7 +22,16 @@ OPERATIONS = ("stats", "set", "update", "fork", "clear", "prepare_modules", "sav
 _LABEL_CHARS = 36
 _NO_LABEL = re.compile(r"[^A-Za-z0-9_-]+")
 _PARTS = (("s", "session_id"), ("b", "bundle_id"), ("v", "bundle_version"), ("f", "flow_id"), ("t", "template_id"))
-_DEFAULTS = {"bundle_id": "bundle", "bundle_version": "latest", "flow_id": "flow", "template_id": "template"}
+_UNNAMED = {
+    "session_id": "session",
+    "bundle_id": "bundle",
+    "bundle_version": "latest",
+    "flow_id": "flow",
+    "template_id": "template",
+    "provider": "provider",
+    "model": "model",
+}
+"""What stands in a name for what is blank."""
 
 
 class PromptCacheService:
@@ -47,8 +56,8 @@ class PromptCacheService:
         """Return the cache of a session: its namespace and key, and `runtime_hint`, which a start gives to a run.
 
         `operation` is `status`, `prepare`, `clear` or `rebuild`. `given` has `provider`, `model` and, where known,
-        `bundle_id`, `bundle_version`, `flow_id`, `template_id`; what else is in it has no effect on a keyed cache, and is
-        named in `unused`.
+        `bundle_id`, `bundle_version`, `flow_id`, `template_id`; what else is in it has no effect on a keyed cache, and
+        is named in `unused`.
         """
         identity = _identity(session_id, version, given)
         namespace = _namespace(identity)
@@ -96,7 +105,7 @@ def _identity(session_id: str, version: int, given: Mapping[str, Any]) -> JsonOb
 def _namespace(identity: JsonObject) -> str:
     """Return a name such as `agw.pc.v1.s-….b-….v-….f-….t-….p-….m-….h-<16 hex>`, the same for the same identity."""
     parts = (*_PARTS, ("p", "provider"), ("m", "model"))
-    labels = [f"{letter}-{_label(identity[name] or _DEFAULTS[name])}" for letter, name in parts]
+    labels = [f"{letter}-{_label(identity[name] or _UNNAMED[name])}" for letter, name in parts]
     digest = hashlib.sha256(dumps_canonical(identity)).hexdigest()[:16]
     return ".".join([f"agw.pc.v{identity['version']}", *labels, f"h-{digest}"])
 

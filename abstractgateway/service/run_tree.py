@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import Invalid, NotFound
 from ..jsonvalue import loads
 from ..stores.base import Stores
+from .whole_records import before_damage
 
 MOST_OPEN = 500
 """So many runs below a run are read at once; the records of others follow when one of them is over."""
@@ -116,7 +117,9 @@ class _Reader:
 
     def _read_own(self, run_id: str, place: Place) -> None:
         """Read what fits of a run's own ledger, and of each run where it is begun."""
-        for record in self._stores.ledger.read(run_id, place.cursor, _PAGE).records:
+        records = self._stores.ledger.read(run_id, place.cursor, _PAGE).records
+        records = before_damage(run_id, place.cursor, records)
+        for record in records:
             begun = _begun_in(record)
             if not self._fits(record, begun):
                 return

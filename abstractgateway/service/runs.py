@@ -8,17 +8,18 @@ from typing import Protocol
 from ..clock import parse_iso
 from ..errors import Invalid, NotFound
 from ..hosts.base import WorkflowHost
-from ..jsonvalue import JsonObject
+from ..jsonvalue import JsonObject, dumps
 from ..runner.driver import ACTOR
 from ..runtime import budgets
 from ..runtime.commit import StoredRun
 from ..runtime.draft import Draft
 from ..runtime.journal import without_kernel_keys
-from ..runtime.models import RunState, RunStatus, WorkflowSpec
+from ..runtime.models import RunState, RunStatus, WaitReason, WorkflowSpec
 from ..runtime.offloading import is_offloaded, output_of, rehydrate
 from ..runtime.registry import kernel_workflow
 from ..runtime.runtime import Runtime, transact
 from ..stores.base import PageKey, RunQuery, RunRow, Stores
+from .ended_runs import EndedRuns
 from .history import export_run_history_bundle
 from .start_once import StartOnce
 from .summaries import blocked_by, run_summary
@@ -53,6 +54,7 @@ class RunService:
         self._check_start = check_start
         self._clamp = clamp
         self._find_workflow = find_workflow or (lambda run: host.workflow(run.workflow_id))
+        self._ended = EndedRuns()
         self._snapshots = WorkflowSnapshots(artifacts=stores.artifacts, host=host)
 
     def start(
@@ -140,6 +142,32 @@ class RunService:
         summary["usage"] = budgets.usage(stored.state.vars)
         summary["budget"] = budgets.budget(stored.state.vars)
         return summary
+
+    def snapshot(self, run_id: str) -> tuple[bytes, int]:
+        """Return what `get` returns as JSON, and the run's revision; that of a run that has ended is made once."""
+        row = self._stores.runs.row(run_id)
+        is_over = row is not None and row.status.is_terminal
+        kept = self._ended.get(row) if row is not None and is_over else None
+        if row is not None and kept is not None:
+            return kept, row.revision
+        run = self.get(run_id)
+        body = dumps(run, field="run")
+        if row is not None and is_over and (run["revision"], run["ledger_len"]) == (row.revision, row.ledger_len):
+            self._ended.put(row, body)
+        return body, int(run["revision"])
+
+    def is_settled(self, run_id: str) -> bool:
+        """Say whether a run has ended, or waits for something else than a run below it; an unknown one has not."""
+        row = self._stores.runs.row(run_id)
+        if row is None:
+            return False
+        is_waiting = row.status is RunStatus.WAITING and row.wait_reason is not WaitReason.SUBWORKFLOW
+        return row.status.is_terminal or is_waiting
+
+    def session_of(self, run_id: str) -> str | None:
+        """Return the session that a run belongs to; None for an unknown run."""
+        row = self._stores.runs.row(run_id)
+        return row.session_id if row is not None else None
 
     def list(
         self,

@@ -31,9 +31,13 @@ class StartOnce:
         return StartOnce(key, str(uuid.UUID(bytes=name[:16], version=5)), digest)
 
     def is_done(self, runs: RunStore) -> bool:
-        """Say whether the run is there already. Raises `Conflict` when the key stood for another request."""
+        """Say whether the run is there already.
+
+        Raises `Conflict` when the key stood for another request, or for a run that was removed since.
+        """
         known = runs.open(self.run_id)
         if known is None:
+            self._check_removed(runs)
             return False
         own = known.state.vars.get("_runtime")
         if not isinstance(own, dict) or own.get(_MARK) != self.digest:
@@ -43,7 +47,20 @@ class StartOnce:
             )
         return True
 
+    def _check_removed(self, runs: RunStore) -> None:
+        if runs.was_removed(self.run_id):
+            raise Conflict(
+                f"the run that the idempotency key {self.key!r} started has ended and was removed since; use a new key",
+                code="run_removed",
+            )
+
     def mark(self, state: RunState) -> None:
         """Give a run that is about to be stored the id of this start, and note in it what was asked for."""
         state.run_id = self.run_id
         state.vars["_runtime"] = {**state.vars.get("_runtime", {}), _MARK: self.digest}
+
+
+def was_started_once(state: RunState) -> bool:
+    """Say whether a run was started under a key."""
+    own = state.vars.get("_runtime")
+    return isinstance(own, dict) and _MARK in own

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..errors import GatewayError, Invalid
+from ..errors import Invalid
 from ..jsonvalue import JsonObject, check_json, dumps, dumps_canonical, loads
 from ..runtime.effects.model import LanguageModel
 from ..runtime.models import RunState
@@ -25,13 +26,13 @@ MAX_ANSWER_TOKENS = 2_000
 """A few pages; a model that goes on without end is cut off there."""
 
 _SUMMARY = (
-    "You write for the person who watches a run of a workflow. Below is what its ledger says. Tell in plain language what "
-    "the run was to do, what it has done, how it stands now, and what went wrong or is being waited for. Name the facts "
-    "that matter. Say only what the ledger shows. A page at most.\n\n{digest}"
+    "You write for the person who watches a run of a workflow. Below is what its ledger says. Tell in plain language "
+    "what the run was to do, what it has done, how it stands now, and what went wrong or is being waited for. Name the "
+    "facts that matter. Say only what the ledger shows. A page at most.\n\n{digest}"
 )
 _CHAT = (
-    "You answer questions about a run of a workflow. Below is what its ledger says. Say only what it shows; where it does "
-    "not tell, say so.\n\n{digest}"
+    "You answer questions about a run of a workflow. Below is what its ledger says. Say only what it shows; where it "
+    "does not tell, say so.\n\n{digest}"
 )
 
 
@@ -62,6 +63,8 @@ class TalkService:
         self._choice = choice
         self._calls = calls
         self._max_thread_bytes = max_thread_bytes
+        self._keeping = threading.Lock()
+        """Two requests with the same conversation at once keep it once."""
 
     def summary(
         self, run_id: str, *, provider: str | None = None, model: str | None = None, include_subruns: bool = True
@@ -121,7 +124,6 @@ class TalkService:
         said = _checked(messages)
         heading = _title(title, said)
         thread_id = hashlib.sha256(dumps_canonical([run_id, heading, said])).hexdigest()[:32]
-        key = f"observer:chat_thread:{thread_id}"
         thread: JsonObject = {
             "version": 1,
             "thread_id": thread_id,
@@ -138,14 +140,16 @@ class TalkService:
         if len(content) > self._max_thread_bytes:
             why = f"Chat thread too large ({len(content)} bytes > {self._max_thread_bytes} bytes)"
             raise Invalid("", why, code="chat_thread_too_large")
-        artifact_id = f"chat_thread_{thread_id}"
+        with self._keeping:
+            return self._kept_once(thread, run, f"chat_thread_{thread_id}", f"observer:chat_thread:{thread_id}")
+
+    def _kept_once(self, thread: JsonObject, run: RunState, artifact_id: str, key: str) -> JsonObject:
         known = self._stores.artifacts.load(artifact_id)
-        is_told = known is not None and self._events.find(run_id, key) is not None
+        is_told = known is not None and self._events.find(run.run_id, key) is not None
         kept = loads(known, field="chat_thread") if known is not None else thread
-        ref = self._keep(kept, run, artifact_id)
-        told = _outline(kept, ref)
+        told = _outline(kept, self._keep(kept, run, artifact_id))
         if not is_told:
-            self._events.append(run_id, RunEvent(NODE, "abstract.chat.thread", told, key))
+            self._events.append(run.run_id, RunEvent(NODE, "abstract.chat.thread", told, key))
         return {"ok": True, **told, "duplicate": is_told}
 
     def _keep(self, thread: JsonObject, run: RunState, artifact_id: str) -> JsonObject:
@@ -206,7 +210,7 @@ class TalkService:
             answer = dict(self._model.generate(call, **limits))
             check_json(answer.get("content"), field="the answer")
         except Exception as error:  # a model may raise anything; the client is told what
-            raise _failed(str(error) if isinstance(error, GatewayError) else f"{type(error).__name__}: {error}") from error
+            raise _failed(str(error) or type(error).__name__) from error
         if not isinstance(answer.get("content"), str) or not answer["content"].strip():
             raise _failed("the model gave no text")
         return answer

@@ -7,13 +7,13 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..bundles.naming import check_bundle_name, clean_bundle_id
 from ..bundles.packer import BundleWishes, PackedBundle, pack_flows
 from ..clock import Clock, to_iso
+from ..config import GatewayConfig
 from ..errors import Conflict, Invalid, NotFound, Unavailable
 from ..ids import new_id
 from ..jsonvalue import JsonObject, check_json, loads
@@ -28,14 +28,18 @@ _DIRECTORIES = (".", "..")
 
 
 class VisualflowFiles:
-    """The flows of a directory, `<id>.json` each, written durably and as a whole. `directory` is asked for when needed.
+    """The flows of a directory, `<id>.json` each, written durably and as a whole.
 
     Raises `Invalid` for an id that could not be a file name, and `Unavailable` for what cannot be read or written.
     """
 
-    def __init__(self, directory: Callable[[], Path], *, disk: Disk | None = None) -> None:
+    def __init__(self, directory: Directory, *, disk: Disk | None = None) -> None:
         self._directory = directory
         self._disk = disk or Disk()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._directory.close()
 
     def all(self) -> list[JsonObject]:
         """Return every flow that can be read, by file name; one without an id has that of its file."""
@@ -95,6 +99,26 @@ class VisualflowFiles:
             return None
 
 
+class Directory(Protocol):
+    """Where flows are drawn; asked for whenever it is needed."""
+
+    def __call__(self) -> Path: ...
+    def close(self) -> None: ...
+
+
+class KeptDirectory:
+    """A directory that stays."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self) -> Path:
+        return self._path
+
+    def close(self) -> None:
+        """Leave everything as it is."""
+
+
 class ScratchDirectory:
     """A directory that is made when it is first asked for, and is gone with the gateway."""
 
@@ -117,6 +141,15 @@ class ScratchDirectory:
 
 class VisualflowService:
     """The use cases around flows that are being drawn."""
+
+    @staticmethod
+    def of(
+        config: GatewayConfig, data_dir: Path | None, bundles: BundleService | FlowFileService, clock: Clock
+    ) -> VisualflowService:
+        """Return the service on the directory of the settings; without a data directory, on one that goes with it."""
+        named = Path(config.visualflows_dir) if config.visualflows_dir else data_dir and data_dir / "visualflows"
+        directory = ScratchDirectory() if named is None else KeptDirectory(named)
+        return VisualflowService(files=VisualflowFiles(directory), bundles=bundles, clock=clock)
 
     def __init__(self, *, files: VisualflowFiles, bundles: BundleService | FlowFileService, clock: Clock) -> None:
         self._files = files
@@ -207,6 +240,10 @@ class VisualflowService:
             "bundle_path": f"{installed['bundle_ref']}.flow",
             "warnings": list(packed.warnings),
         }
+
+    def close(self) -> None:
+        """Let go of the directory of the flows."""
+        self._files.close()
 
     def _packed(self, root: JsonObject, wishes: BundleWishes) -> PackedBundle:
         try:

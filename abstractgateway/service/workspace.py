@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..clock import Clock
+from ..config import GatewayConfig
 from ..errors import GatewayError, Invalid, NotFound
 from ..jsonvalue import JsonObject
+from ..security.workspace import WorkspacePolicy
 from ..tools.files import numbered_lines, sampled_lines
 from ..tools.workspace_files import MAX_FILE_BYTES
 from .workspace_view import WorkspaceView, WorkspaceViews
@@ -86,6 +90,16 @@ class FileIndices:
 class WorkspaceService:
     """The use cases around the operator's directories. Hidden files, links and devices are no part of them."""
 
+    @staticmethod
+    def of(config: GatewayConfig, policy: WorkspacePolicy, clock: Clock) -> WorkspaceService:
+        """Return the service on the directories of the settings."""
+        mounts = ((name, str(Path(directory))) for name, directory in config.workspace_mounts)
+        return WorkspaceService(
+            views=WorkspaceViews(policy, mounts),
+            indices=FileIndices(clock=clock, ttl_s=config.file_index_ttl_s, max_files=config.file_index_max_files),
+            max_attachment_bytes=config.max_attachment_bytes,
+        )
+
     def __init__(self, *, views: WorkspaceViews, indices: FileIndices, max_attachment_bytes: int) -> None:
         self._views = views
         self._indices = indices
@@ -114,14 +128,14 @@ class WorkspaceService:
         if not wanted:
             return {"items": []}
         index = self._indices.of(self._views.of(wishes))
-        items = [_item(file) for file in _best(index.files, wanted)[:limit]]
+        items = [_item(file) for file in _best(index.files, wanted, limit)]
         return {"items": items, **({"error": index.error} if index.error else {})}
 
     def read(self, path: str, *, start_line: int = 1, end_line: int | None = None, **wishes: Any) -> JsonObject:
         """Return `{path, content}`: lines of a text file with their numbers.
 
-        A missing file, or one that is no text, says so in `content`, which then begins with `Error:`. Raises `Denied`
-        for what lies elsewhere, is hidden or ignored, and `Invalid` for what is no file.
+        A missing file, a directory, or what is no text says so in `content`, which then begins with `Error:`. Raises
+        `Denied` for what lies elsewhere, is hidden or ignored, and `Invalid` for no path.
         """
         return self._shown(path, wishes, lambda file, shown: numbered_lines(shown, file, start_line, end_line))
 
@@ -151,7 +165,9 @@ class WorkspaceService:
                     return {"path": shown, "content": content_of(file, shown)}
                 except Invalid as error:
                     return {"path": shown, "content": f"Error: {error.why}"}
-        except NotFound as error:
+        except (NotFound, Invalid) as error:
+            if isinstance(error, Invalid) and error.code != "not_a_file":
+                raise
             return {"path": path, "content": f"Error: {error}"}
 
 
@@ -165,9 +181,9 @@ def _is_text(path: str) -> bool:
     return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
-def _best(files: Iterable[_File], wanted: str) -> list[_File]:
-    ranked = ((_rank(file, wanted), file) for file in files if wanted in file.lowered)
-    return [file for _, file in sorted(ranked, key=lambda item: (item[0], len(item[1].path), item[1].path))]
+def _best(files: Iterable[_File], wanted: str, most: int) -> list[_File]:
+    fitting = (file for file in files if wanted in file.lowered)
+    return heapq.nsmallest(most, fitting, key=lambda file: (_rank(file, wanted), len(file.path), file.path))
 
 
 def _rank(file: _File, wanted: str) -> int:

@@ -43,7 +43,7 @@ class WorkspaceView:
         except Invalid as error:
             if error.field != "path":
                 raise
-            raise Invalid("", f"Path is not a file: {text!r}") from error
+            raise Invalid("", f"Path is not a file: {text!r}", code="not_a_file") from error
 
     def parts(self) -> Iterator[tuple[str | None, Workspace]]:
         """Return the base and the mounts, each with its name; the base has none."""

@@ -33,6 +33,10 @@ def files_of(layout: Layout, entry: Entry) -> list[str]:
         names += [layout.outcomes.name, layout.cursor.name]
     if entry.epoch is not None:
         names.append(layout.epoch.name)
+    for run_id in entry.removed:
+        names += [f"run_{run_id}.json", f"ledger_{run_id}.jsonl"]
+    if entry.kept:
+        names.append(layout.removed.name)
     return names
 
 
@@ -58,6 +62,10 @@ class _Extents:
         extents[-1].parts.append(data)
         extents[-1].end += len(data)
 
+    def drop(self, path: Path) -> None:
+        """Write nothing of what was added to a file so far."""
+        self._by_path.pop(path, None)
+
     def write(self, disk: Disk) -> None:
         for path, extents in self._by_path.items():
             fd = disk.open(path)
@@ -78,6 +86,7 @@ def apply_entries(
     """
     extents = _Extents()
     checkpoints: dict[str, RunEntry] = {}
+    removed: dict[str, None] = {}
     objects: dict[Path, JsonObject] = {}
     for entry in entries:
         for run in entry.runs:
@@ -89,6 +98,15 @@ def apply_entries(
             objects[layout.cursor] = {"cursor": entry.outcome["seq"], "updated_at": entry.outcome["applied_at"]}
         if entry.epoch is not None:
             objects[layout.epoch] = {"epoch": entry.epoch}
+        for run_id in entry.removed:
+            extents.drop(layout.ledger(run_id))
+            checkpoints.pop(run_id, None)
+            removed[run_id] = None
+        if entry.kept:
+            extents.add(layout.removed, entry.kept_at, entry.kept)
+    for run_id in removed:  # before what follows: a run of the same id may have been made since
+        disk.remove(layout.run(run_id))
+        disk.remove(layout.ledger(run_id))
     extents.write(disk)
     for run in checkpoints.values():
         checkpoint = Checkpoint(run.body) if run.body else chains.get(run.run_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import Conflict, Invalid
@@ -108,12 +108,12 @@ class ArtifactQueries(ABC):
         self._remove(artifact_id)
         return True
 
-    def delete_by_run(self, run_id: str) -> int:
-        """Forget all artifacts of a run and return how many there were; for runs that are gone.
+    def delete_by_run(self, run_id: str, *, keep: Collection[str] = ()) -> int:
+        """Forget all artifacts of a run but those to `keep`, and return how many there were; for runs that are gone.
 
         The ledger of the run may refer to them: nothing offloaded from it can be read back afterwards.
         """
-        found = self.list_by_run(run_id)
+        found = [item for item in self.list_by_run(run_id) if item.artifact_id not in keep]
         for item in found:
             self._remove(item.artifact_id)
         return len(found)

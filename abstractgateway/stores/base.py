@@ -7,13 +7,14 @@ first three together. Every backend passes tests/stores/contract.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..clock import parse_iso
 from ..errors import Invalid
 from ..jsonvalue import JsonObject
+from ..measures import CommitMeasures
 from ..runtime.commit import (
     ANY_REVISION,
     CommandAppendResult,
@@ -21,6 +22,7 @@ from ..runtime.commit import (
     CommandRecord,
     Commit,
     CommitReceipt,
+    Removal,
     RunWrite,
     StoredRun,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "LedgerStore",
     "PageKey",
     "Problem",
+    "Removal",
     "RunQuery",
     "RunRow",
     "RunStore",
@@ -53,7 +56,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """What listings and wake-ups need of a run, without its variables; `wait_due` is seconds since the epoch."""
+    """What listings and wake-ups need of a run, without its variables; `wait_due` is seconds since the epoch.
+
+    `slot` is what runners that share a store divide the runs by; a run is in its parent's.
+    """
 
     run_id: str
     workflow_id: str
@@ -68,9 +74,10 @@ class RunRow:
     updated_at: str
     revision: int
     ledger_len: int
+    slot: int = field(default=0, compare=False)
 
     @staticmethod
-    def of(state: RunState, *, revision: int, ledger_len: int) -> RunRow:
+    def of(state: RunState, *, revision: int, ledger_len: int, slot: int = 0) -> RunRow:
         """Return the row of a run's state."""
         waiting = state.waiting if state.status is RunStatus.WAITING else None
         return RunRow(
@@ -87,6 +94,7 @@ class RunRow:
             updated_at=state.updated_at,
             revision=revision,
             ledger_len=ledger_len,
+            slot=slot,
         )
 
     @property
@@ -207,11 +215,20 @@ class RunStore(Protocol):
     def find(self, query: RunQuery) -> list[RunRow]:
         """Return the rows that a query wants."""
 
+    def count(self) -> dict[RunStatus, int]:
+        """Return how many runs have each status; 0 for one that none has."""
+
     def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
         """Return the ids of the runs that wait on one of these keys, oldest wait first."""
 
     def children_of(self, run_id: str) -> list[str]:
         """Return the ids of the runs whose parent is this run, oldest first."""
+
+    def was_removed(self, run_id: str) -> bool:
+        """Say whether a run of this id was removed by a commit that keeps the id."""
+
+    def removed_ids(self) -> list[str]:
+        """Return the ids of removed runs that were kept, in any order."""
 
 
 class LedgerStore(Protocol):
@@ -309,6 +326,12 @@ class ArtifactStore(Protocol):
     def delete(self, artifact_id: str) -> bool:
         """Forget an artifact; False for an unknown id. Raises `Conflict` when it is a part of a run's ledger."""
 
+    def delete_by_run(self, run_id: str, *, keep: Collection[str] = ()) -> int:
+        """Forget all artifacts of a run but those to `keep`, and return how many there were; for runs that are gone."""
+
+    def gc(self, *, dry_run: bool = True) -> JsonObject:
+        """Drop the bytes that no artifact refers to, and return what was, or would be, dropped."""
+
 
 class StorePorts(Protocol):
     """The four ports of a backend."""
@@ -329,11 +352,14 @@ class StorePorts(Protocol):
 class Stores(StorePorts, Protocol):
     """A backend: its ports, and the one way to change runs, ledgers and commands together.
 
-    `problems` is what it found broken and went on without, oldest first.
+    `problems` is what it found broken and went on without, oldest first; `measures` is what this process wrote to it.
     """
 
     @property
     def problems(self) -> Sequence[Problem]: ...
+
+    @property
+    def measures(self) -> CommitMeasures: ...
 
     def commit(self, commit: Commit) -> CommitReceipt:
         """Make a commit durable and return.

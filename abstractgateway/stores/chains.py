@@ -54,7 +54,13 @@ class Chains:
                     broken[run.run_id] = self._known[run.run_id][0] if run.run_id in self._known else 0
                 elif run.body:
                     broken.pop(run.run_id, None)
+            for run_id in entry.removed:
+                self.forget(run_id)
+                broken.pop(run_id, None)
         return broken
+
+    def forget(self, run_id: str) -> None:
+        self._known.pop(run_id, None)
 
     def clear(self) -> None:
         self._known.clear()

@@ -14,10 +14,13 @@ from .base import ANY_REVISION, CommandRecord, Commit, RunWrite
 
 def check_commit(commit: Commit) -> None:
     """Raise `Invalid` for a commit that no store can take; called in the committing thread, before it is queued."""
-    if len({write.run_id for write in commit.runs}) != len(commit.runs):
+    changed = [write.run_id for write in commit.runs] + [removal.run_id for removal in commit.removed]
+    if len(set(changed)) != len(changed):
         raise Invalid("runs", "has two writes of one run; a commit has one for each")
     for write in commit.runs:
         _check_write(write)
+    for removal in commit.removed:
+        check_safe_id(removal.run_id, field="run_id")
     if commit.command is not None:
         dumps(commit.command.to_dict(), field="command")
     if commit.outcome is not None:

@@ -47,7 +47,10 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class Entry:
-    """One commit as the journal has it; lines of other files come with the offsets at which they go."""
+    """One commit as the journal has it; lines of other files come with the offsets at which they go.
+
+    `removed` are the runs that go after everything else was done, `kept` the lines of those whose ids are kept.
+    """
 
     runs: tuple[RunEntry, ...] = ()
     command: JsonObject | None = None
@@ -55,6 +58,9 @@ class Entry:
     outcome: JsonObject | None = None
     outcome_at: int = 0
     epoch: int | None = None
+    removed: tuple[str, ...] = ()
+    kept: bytes = b""
+    kept_at: int = 0
 
     def encode(self, batch_at: int) -> bytes:
         """Return the framed bytes."""
@@ -67,6 +73,8 @@ class Entry:
             "outcome_at": self.outcome_at,
             "epoch": self.epoch,
         }
+        if self.removed:
+            head |= {"removed": self.removed, "kept": self.kept.decode(), "kept_at": self.kept_at}
         blobs = b"".join([run.body + run.delta + run.lines for run in self.runs])
         payload = b"%b\n%b" % (dumps(head), blobs)
         return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
@@ -86,7 +94,8 @@ class Entry:
                     size = run.pop(name, 0)
                     blob[name], at = blobs[at : at + size], at + size
                 runs.append(RunEntry(**run, **blob))
-            return Entry(runs=tuple(runs), **head), batch_at
+            removed, kept = tuple(head.pop("removed", ())), head.pop("kept", "").encode()
+            return Entry(runs=tuple(runs), removed=removed, kept=kept, **head), batch_at
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Invalid("journal", f"has an entry of another form: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Invalid, Unavailable
 from ..runtime.delta import Checkpoint, encode_state
-from ..runtime.models import RunState
+from ..runtime.models import RunState, RunStatus
 from .base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, StoredRun
 from .layout import FileHead, decode_run
 from .queries import CommandQueries, LedgerQueries, RunQueries
@@ -57,6 +57,11 @@ class JsonFileRunStore(RunQueries["FileStores"]):
         with view.lock:
             return view.table.find(query)
 
+    def count(self) -> dict[RunStatus, int]:
+        view = self.stores.view
+        with view.lock:
+            return view.table.count()
+
     def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
         view = self.stores.view
         with view.lock:
@@ -66,6 +71,14 @@ class JsonFileRunStore(RunQueries["FileStores"]):
         view = self.stores.view
         with view.lock:
             return view.table.children_of(run_id)
+
+    def was_removed(self, run_id: str) -> bool:
+        return run_id in self.stores.view.removed
+
+    def removed_ids(self) -> list[str]:
+        view = self.stores.view
+        with view.lock:
+            return sorted(view.removed)
 
     def newest(self, run_id: str) -> Checkpoint:
         """Return a run's newest checkpoint, from memory or its file.
@@ -101,7 +114,13 @@ class JsonlLedgerStore(LedgerQueries["FileStores"]):
         view = self.stores.view
         first = max(after, 0)
         page = view.page(run_id, first, max(limit, 0))
-        records = view.index.read(run_id, page.first, page.last, page.size) + page.recent
+        try:
+            records = view.index.read(run_id, page.first, page.last, page.size) + page.recent
+        except Unavailable:
+            self.stores.look_if_behind()  # another process may have removed the run
+            if self.head(run_id) != FileHead():
+                raise
+            return LedgerPage([], first)
         return LedgerPage(records, first + len(records))
 
 

@@ -30,7 +30,7 @@ from .feed import Feed
 from .file_ports import JsonFileRunStore, JsonlCommandStore, JsonlLedgerStore
 from .group import GroupWriter, Submission, closed_error
 from .journal import JOURNAL_START, MAX_BYTES, Journal, Placed
-from .layout import Layout, run_of
+from .layout import Layout, kept_line, run_of
 from .problems import Problems
 from .recovery import checkpoints_ahead, read_directory, read_epoch
 from .run_index import RunIndex, stamps_of
@@ -85,6 +85,8 @@ class FileStores:
         self.commands = JsonlCommandStore(self)
         self.artifacts = FileArtifactStore(directory, disk=self._disk, problems=self.problems)
         self._writer = GroupWriter(self._write_batch, name="gateway-file-writer", tidy=self._tidy)
+        self.measures = self._writer.measures
+        self.measures.syncs = self._journal.syncs
         self._wake = Wake(self.layout.directory, self._on_wake)
         _open_stores.add(self)
 
@@ -136,6 +138,11 @@ class FileStores:
                 self._catch_up()
         finally:
             self._feed.deliver()
+
+    def look_if_behind(self) -> None:
+        """Take in what other processes have committed, if there seems to be something."""
+        if self._journal.has_news():
+            self.look()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -333,21 +340,34 @@ class _Places:
         self._ledgers: dict[str, int] = {}
         self._commands = view.commands_size
         self._outcomes = view.outcomes_size
+        self._removed = view.removed_size
 
     def entry(self, admitted: Admitted) -> Entry:
         """Return a commit as a journal entry."""
         command = admitted.command.to_dict() if admitted.command else None
         outcome = admitted.outcome.to_dict() if admitted.outcome else None
+        kept = b"".join([kept_line(removal.run_id) for removal in admitted.removed if removal.keeps_id])
         entry = Entry(
             runs=tuple(self._run(write, after_write(write)) for write in admitted.writes),
             command=command,
             command_at=self._commands if command else 0,
             outcome=outcome,
             outcome_at=self._outcomes if outcome else 0,
+            removed=tuple(removal.run_id for removal in admitted.removed),
+            kept=kept,
+            kept_at=self._removed if kept else 0,
         )
         self._commands += len(line_of(command)) if command else 0
         self._outcomes += len(line_of(outcome)) if outcome else 0
+        self._removed += len(kept)
+        for run_id in entry.removed:
+            self._forget(run_id)
         return entry
+
+    def _forget(self, run_id: str) -> None:
+        self._ledgers[run_id] = 0
+        self._bodies.pop(run_id, None)
+        self._based.discard(run_id)
 
     def _run(self, write: RunWrite, head: Head) -> RunEntry:
         lines = b"".join([record + b"\n" for record in write.records])

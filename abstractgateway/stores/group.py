@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from ..errors import GatewayError, Unavailable
+from ..measures import CommitMeasures
 from .base import Commit, CommitReceipt, Done
 from .checks import check_commit
 from .feed import commit_and_wait
@@ -54,6 +56,7 @@ class GroupWriter:
         self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._is_closed = False
+        self.measures = CommitMeasures()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -131,8 +134,10 @@ class GroupWriter:
 
     def _decide(self, batch: list[Submission]) -> None:
         """Write a batch and tell its callers what became of it."""
+        begun = time.perf_counter()
         try:
             self._write_batch(batch)
+            self._measure(batch, time.perf_counter() - begun)
         except BaseException as error:  # every waiting commit must be told, whatever ended its batch
             for item in batch:
                 item.error = item.error or as_unavailable(error)
@@ -143,6 +148,13 @@ class GroupWriter:
                 self._tell(item)
         if batch:
             self._clean_up(is_idle=False)
+
+    def _measure(self, batch: list[Submission], seconds: float) -> None:
+        """Count what became durable."""
+        written = sum(item.error is None for item in batch)
+        if written:
+            self.measures.commits += written
+            self.measures.batches.add(seconds)
 
     def _tell(self, item: Submission) -> None:
         try:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Unavailable
+from ..measures import Durations
 from .disk import Disk
 from .entries import Entry, scan
 from .layout import keep_damaged
@@ -65,6 +67,7 @@ class Journal:
         self._refusal: str | None = None
         self._has_leftovers = False  # whether bytes of a batch that failed may follow the end
         self.is_damaged = False  # whether entries that are in the files were unreadable when it was opened
+        self.syncs = Durations()
         self.generation = 0
         self.end = HEADER.size
 
@@ -223,8 +226,10 @@ class Journal:
     def _sync(self) -> None:
         if not self._is_durable:
             return
+        begun = time.perf_counter()
         try:
             self._disk.sync(self._fd)
+            self.syncs.add(time.perf_counter() - begun)
         except OSError as error:
             self._undo()
             self.refuse(f"an fsync of the journal failed: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import count
@@ -46,14 +46,16 @@ class Layout:
         self.epoch = directory / "runner_epoch.json"
         self.lock = directory / "journal.lock"
         self.index = directory / "runs.index"
+        self.removed = directory / "removed_runs.jsonl"
 
     def files(self) -> list[Path]:
         """Return every file of the backend that is there, but for its lock."""
-        named = {path.name for path in (self.commands, self.cursor, self.outcomes, self.epoch, self.index)}
+        ours = (self.commands, self.cursor, self.outcomes, self.epoch, self.index, self.removed)
+        named = {path.name for path in ours}
         with os.scandir(self.directory) as entries:
             names = sorted(entry.name for entry in entries)
-        ours = (name for name in names if name in named or run_of(name) or fnmatch(name, "journal*.log"))
-        return [self.directory / name for name in ours]
+        found = (name for name in names if name in named or run_of(name) or fnmatch(name, "journal*.log"))
+        return [self.directory / name for name in found]
 
     def run(self, run_id: str) -> Path:
         return self.directory / f"run_{run_id}.json"
@@ -124,6 +126,19 @@ def _is_leftover(name: str) -> bool:
     """Say whether a name is one that `Disk.replace` gives to a file before it is whole."""
     stem, _, suffix = name.rpartition(".")
     return suffix == "tmp" and stem.rpartition(".")[2].isdigit()
+
+
+def kept_line(run_id: str) -> bytes:
+    """Return the line that keeps the id of a removed run."""
+    return dumps({"run_id": run_id}) + b"\n"
+
+
+def kept_ids(lines: Iterable[bytes]) -> Iterator[str]:
+    """Yield the ids that lines keep; a line of another form keeps none."""
+    for line in lines:
+        found = loads(line, field="removed").get("run_id")
+        if isinstance(found, str):
+            yield found
 
 
 def encode_run(body: bytes, head: FileHead) -> bytes:

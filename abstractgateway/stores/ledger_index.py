@@ -51,6 +51,11 @@ class LedgerIndex:
             if offsets is not None and offsets.size == at:
                 offsets.extend(lines)
 
+    def forget(self, run_id: str) -> None:
+        """Take note that a ledger is gone."""
+        with self._lock:
+            self._runs.pop(run_id, None)
+
     def read(self, run_id: str, first: int, last: int, size: int) -> list[bytes]:
         """Return the records from number `first` (from 0) to before `last`; `size` is the good part of the file.
 

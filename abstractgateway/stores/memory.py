@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..errors import GatewayError, Invalid
+from ..measures import CommitMeasures
 from ..runtime.delta import Checkpoint
+from ..runtime.models import RunStatus
 from .artifacts import InMemoryArtifactStore
 from .base import (
     Changes,
@@ -19,6 +21,7 @@ from .base import (
     Done,
     LedgerPage,
     Listener,
+    Removal,
     RunQuery,
     RunRow,
     RunWrite,
@@ -42,7 +45,9 @@ class MemoryStores:
         self.checkpoints: dict[str, Checkpoint] = {}
         self.records: dict[str, list[bytes]] = {}
         self.heads: dict[str, Head] = {}
+        self.removed: set[str] = set()
         self.problems = Problems()
+        self.measures = CommitMeasures()
         self._epoch = 0
         self._feed = Feed()
         self.runs = InMemoryRunStore(self)
@@ -68,6 +73,7 @@ class MemoryStores:
             )
             admitted = staging.admit(commit)
             self._feed.post(self._apply(admitted))
+            self.measures.commits += 1
         self._feed.deliver()
         return admitted.receipt
 
@@ -107,11 +113,20 @@ class MemoryStores:
             if row is not None:
                 self.table.put(row)
                 rows.append(row)
+        for removal in admitted.removed:
+            self._remove(removal)
         if admitted.command is not None:
             self.inbox.put(admitted.command)
         if admitted.outcome is not None:
             self.inbox.settle(admitted.outcome)
         return Changes(tuple(rows), has_commands=admitted.command is not None)
+
+    def _remove(self, removal: Removal) -> None:
+        self.table.remove(removal.run_id)
+        for kept in (self.heads, self.records, self.checkpoints):
+            kept.pop(removal.run_id, None)
+        if removal.keeps_id:
+            self.removed.add(removal.run_id)
 
     def _checkpoint(self, write: RunWrite) -> Checkpoint:
         if not write.delta:
@@ -147,6 +162,10 @@ class InMemoryRunStore(RunQueries["MemoryStores"]):
         with self.stores.lock:
             return self.stores.table.find(query)
 
+    def count(self) -> dict[RunStatus, int]:
+        with self.stores.lock:
+            return self.stores.table.count()
+
     def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
         with self.stores.lock:
             return self.stores.table.waiting_on(wait_keys)
@@ -154,6 +173,13 @@ class InMemoryRunStore(RunQueries["MemoryStores"]):
     def children_of(self, run_id: str) -> list[str]:
         with self.stores.lock:
             return self.stores.table.children_of(run_id)
+
+    def was_removed(self, run_id: str) -> bool:
+        return run_id in self.stores.removed
+
+    def removed_ids(self) -> list[str]:
+        with self.stores.lock:
+            return sorted(self.stores.removed)
 
 
 class InMemoryLedgerStore(LedgerQueries["MemoryStores"]):

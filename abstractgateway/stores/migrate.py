@@ -16,7 +16,7 @@ from ..errors import Conflict, Unavailable
 from ..runtime.chain import first_fault
 from ..runtime.commit import CommandOutcome, CommandRecord
 from ..runtime.delta import encode_state
-from .base import Commit, RunQuery, RunRow, RunWrite, Stores
+from .base import Commit, Removal, RunQuery, RunRow, RunWrite, Stores
 from .feed import Decision
 
 CHUNK_RECORDS = 2_000
@@ -87,8 +87,15 @@ def picture(source: HeldStores, target: Stores, on_progress: OnProgress = lambda
 
 def _copy(source: Stores, target: Stores, progress: Progress, on_progress: OnProgress) -> list[RunRow]:
     rows = _copy_runs(source, target, progress, on_progress)
+    kept = tuple(Removal(run_id, 0, keeps_id=True) for run_id in _kept_only_by(source, target))
+    target.commit(Commit(removed=kept))
     _copy_commands(source, target, progress)
     return rows
+
+
+def _kept_only_by(source: Stores, target: Stores) -> set[str]:
+    """Return the ids of removed runs that a store keeps and another does not."""
+    return set(source.runs.removed_ids()) - set(target.runs.removed_ids())
 
 
 def _all_rows(stores: Stores) -> list[RunRow]:
@@ -230,6 +237,8 @@ def _verify(source: Stores, target: Stores, rows: list[RunRow], progress: Progre
         progress.runs += 1
         if progress.runs % 100 == 0:
             on_progress(progress)
+    if _kept_only_by(source, target):
+        raise Unavailable("the ids of removed runs read differently in the target", code="store_damaged")
     for ours, theirs in zip(_commands(source), _commands(target), strict=True):
         if ours != theirs:
             raise Unavailable(f"command {ours.command_id!r} reads differently in the target", code="store_damaged")

@@ -16,7 +16,18 @@ from .base import CommandRecord, RunRow, instant_or_none
 from .disk import Disk
 from .entries import Entry
 from .file_inbox import FileInbox, NotWhole, command_of, count_of, objects_in, outcome_of
-from .layout import NO_FILE, FileHead, Layout, Listing, decode_run, quarantine, read_object, repaired_lines, size_of
+from .layout import (
+    NO_FILE,
+    FileHead,
+    Layout,
+    Listing,
+    decode_run,
+    kept_ids,
+    quarantine,
+    read_object,
+    repaired_lines,
+    size_of,
+)
 from .problems import Problems
 from .run_index import IndexedRun, RunIndex
 from .tables import TimedRow
@@ -39,6 +50,7 @@ def read_directory(
         reader.take_known(known, listing, rewritten)
         unknown = reader.read_runs(listing)
         reader.read_inbox()
+        reader.read_removed()
     view.epoch = read_epoch(layout, problems)
     if index.is_whole:
         index.add(view, {run_id: listing.stamps(run_id) for run_id in unknown})
@@ -165,6 +177,10 @@ class _Reader:
             self._fill_inbox()
         self._view.outcomes_size = _size(self._layout.outcomes)
         self._view.commands_size = _size(self._layout.commands)
+
+    def read_removed(self) -> None:
+        self._view.removed.update(kept_ids(repaired_lines(self._disk, self._problems, self._layout.removed)))
+        self._view.removed_size = _size(self._layout.removed)
 
     def _fill_inbox(self) -> None:
         inbox = self._view.inbox

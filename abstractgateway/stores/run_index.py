@@ -97,7 +97,8 @@ class RunIndex:
     def shrink(self, view: DirectoryView) -> None:
         """Leave out the entries that do not count where they are most of the file."""
         if self._size() > SMALL_BYTES + BYTES_PER_RUN * len(view.heads):
-            self._replace(_encoded(self.load().items()))
+            known = self.load().items()
+            self._replace(_encoded((run_id, run) for run_id, run in known if run_id in view.heads))
 
     def _replace(self, blocks: bytes) -> None:
         try:

@@ -46,6 +46,8 @@ class SqliteStores:
         self.commands = SqliteCommandStore(self)
         self.artifacts = FileArtifactStore(directory, problems=self.problems)
         self._writer = GroupWriter(self._write_batch, name="gateway-sqlite-writer")
+        self.measures = self._writer.measures
+        self.measures.syncs = database.syncs
         self._wake = Wake(Path(directory), lambda has_rung: self.look())
 
     def commit(self, commit: Commit) -> CommitReceipt:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..errors import Conflict, Invalid, Unavailable
 from ..jsonvalue import loads
+from ..measures import Durations
 from ..runtime.models import RunState
 from . import sqlite_schema as sql
 from .base import RunRow, instant_or_none
@@ -49,6 +51,7 @@ class SqliteDatabase:
         self._version = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.problems = Problems()
+        self.syncs = Durations()
         if self.path.exists() and self.path.stat().st_size == 0:
             self.problems.note(self.path.name, "has no bytes; a new database was made in its place")
         self._synchronous = "FULL" if is_durable else "NORMAL"
@@ -116,7 +119,7 @@ class SqliteDatabase:
             if self._broken is not None:
                 raise self._broken
             try:
-                with transaction_of(self.writer):
+                with transaction_of(self.writer, self.syncs):
                     yield self.writer
             except sqlite3.OperationalError as error:
                 if _may_be_failed_sync(error):
@@ -213,12 +216,15 @@ def _text_or_bytes(stored: bytes) -> str | bytes:
 
 
 @contextmanager
-def transaction_of(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write what the block executes, or nothing of it when the block raises."""
+def transaction_of(connection: sqlite3.Connection, syncs: Durations | None = None) -> Iterator[None]:
+    """Write what the block executes, or nothing of it when the block raises; `syncs` is told how long the end took."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        begun = time.perf_counter()
         connection.execute("COMMIT")
+        if syncs is not None:
+            syncs.add(time.perf_counter() - begun)
     except BaseException:
         if connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # why it is rolled back is what the caller has to know

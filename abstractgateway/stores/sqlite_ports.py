@@ -53,6 +53,10 @@ class SqliteRunStore(RunQueries["SqliteStores"]):
         statement, values = statement_of(query)
         return self.stores.whole_rows(row[:-2] for row in self.stores.database.rows(statement, values))
 
+    def count(self) -> dict[RunStatus, int]:
+        found = dict(self.stores.database.rows(sql.COUNT_RUNS))
+        return {status: found.get(status.value, 0) for status in RunStatus}
+
     def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
         keys = list(dict.fromkeys(wait_keys))
         marks = ", ".join("?" * len(keys))
@@ -62,6 +66,12 @@ class SqliteRunStore(RunQueries["SqliteStores"]):
     def children_of(self, run_id: str) -> list[str]:
         found = self.stores.database.rows(sql.CHILDREN, (run_id,))
         return [child for child, _ in sorted(found, key=lambda row: (instant_or_none(row[1]) or 0.0, row[0]))]
+
+    def was_removed(self, run_id: str) -> bool:
+        return self.stores.database.row(sql.KEPT_ID, (run_id,)) is not None
+
+    def removed_ids(self) -> list[str]:
+        return [run_id for (run_id,) in self.stores.database.rows(sql.KEPT_IDS)]
 
 
 class SqliteLedgerStore(LedgerQueries["SqliteStores"]):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .sqlite_rows import Rows
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 OWN_COLUMNS = (
     ("runs", "wait_key", "TEXT"),
@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS command_cursors (
     consumer_id TEXT PRIMARY KEY, cursor INTEGER NOT NULL, updated_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS gateway_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS removed_runs (run_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
 INDICES = """
@@ -97,8 +98,23 @@ SELECT run_json, (SELECT group_concat(revision || ' ' || delta, char(10)) FROM r
 """
 ROW_OF_RUN = f"SELECT {ROW_COLUMNS} {FROM_RUNS} WHERE runs.run_id = ?"
 TOUCHED_SINCE = f"SELECT touched, {ROW_COLUMNS} {FROM_RUNS} WHERE touched > ? ORDER BY touched"
-LAST_TOUCHED = "SELECT COALESCE(MAX(touched), 0) FROM runs"
+LAST_TOUCHED = (
+    "SELECT MAX(COALESCE((SELECT MAX(touched) FROM runs), 0), "
+    "COALESCE((SELECT value FROM gateway_meta WHERE name = 'touched'), 0))"
+)
+"""The number of the latest write, also where its run was removed: numbers are never given twice."""
+KEEP_TOUCHED = """
+INSERT INTO gateway_meta (name, value) VALUES ('touched', ?)
+ON CONFLICT (name) DO UPDATE SET value = MAX(value, excluded.value)
+"""
+REMOVE_RUN = tuple(
+    f"DELETE FROM {table} WHERE run_id = ?" for table in ("runs", "run_deltas", "wait_index", "ledger", "ledger_heads")
+)
+KEEP_ID = "INSERT OR IGNORE INTO removed_runs (run_id) VALUES (?)"
+KEPT_ID = "SELECT 1 FROM removed_runs WHERE run_id = ?"
+KEPT_IDS = "SELECT run_id FROM removed_runs ORDER BY run_id"
 CHILDREN = "SELECT run_id, created_at FROM runs WHERE parent_run_id = ? ORDER BY created_at, run_id"
+COUNT_RUNS = "SELECT status, COUNT(*) FROM runs GROUP BY status"
 
 WAITING_ON = "SELECT run_id FROM runs WHERE wait_key = ?"
 

@@ -13,7 +13,7 @@ from ..jsonvalue import dumps, loads
 from ..runtime.delta import Checkpoint
 from ..runtime.models import RunState, RunStatus, WaitReason
 from . import sqlite_schema as sql
-from .base import CommandOutcome, CommandRecord, RunRow, RunWrite, instant_or_none
+from .base import CommandOutcome, CommandRecord, Removal, RunRow, RunWrite, instant_or_none
 from .group import Submission
 from .staging import Admitted, Head, Staging, after_write
 
@@ -73,6 +73,7 @@ class BatchWriter:
         """Read where the runs of the batch stand, all at once."""
         wanted = {write.run_id for item in batch for write in item.commit.runs}
         wanted |= {run_id for item in batch for run_id, _ in item.commit.premises.revisions}
+        wanted |= {removal.run_id for item in batch for removal in item.commit.removed}
         found = self._connection.execute(sql.HEADS_OF_RUNS, (dumps(sorted(wanted)).decode(),)) if wanted else ()
         for run_id, revision, length, has_timer, has_deltas in found:
             self._heads[run_id] = Head(revision, length)
@@ -90,10 +91,26 @@ class BatchWriter:
                 self._touch(write)
             if write.records:
                 self._gather_records(write)
+        if admitted.removed:
+            self._flush()
+            self._connection.execute(sql.KEEP_TOUCHED, (self.last_touched,))
+        for removal in admitted.removed:
+            self._remove(removal)
         if admitted.outcome is not None:
             self._settle(admitted.outcome)
         if admitted.command is not None:
             self._append_command(admitted.command)
+
+    def _remove(self, removal: Removal) -> None:
+        run_id = removal.run_id
+        for statement in sql.REMOVE_RUN:
+            self._connection.execute(statement, (run_id,))
+        if removal.keeps_id:
+            self._connection.execute(sql.KEEP_ID, (run_id,))
+        for told in (self.rows, self.born):
+            told.pop(run_id, None)
+        for having in (self._have_timers, self._have_deltas):
+            having.discard(run_id)
 
     def _gather_state(self, write: RunWrite, state: RunState) -> None:
         head = after_write(write)

@@ -19,6 +19,7 @@ from .base import (
     CommandRecord,
     Commit,
     CommitReceipt,
+    Removal,
     RunWrite,
 )
 
@@ -34,12 +35,16 @@ class Head:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A commit that may be written: its runs with everything resolved, its command with its `seq`, its receipt."""
+    """A commit that may be written: its runs with everything resolved, its command with its `seq`, its receipt.
+
+    Its writes come before its removals.
+    """
 
     writes: tuple[RunWrite, ...]
     command: CommandRecord | None
     outcome: CommandOutcome | None
     receipt: CommitReceipt
+    removed: tuple[Removal, ...] = ()
 
 
 class Staging:
@@ -70,15 +75,27 @@ class Staging:
         if commit.premises is not NO_PREMISES:
             self._check(commit.premises)
         writes = tuple(self._resolve(write) for write in commit.runs)
+        for removal in commit.removed:
+            self._check_revision(removal)
         for write in writes:
             self._heads[write.run_id] = after_write(write)
             if write.state is not None:
                 self._wait_keys[write.run_id] = wait_key_of(write.state)
+        for removal in commit.removed:
+            self._heads[removal.run_id] = Head()
+            self._wait_keys[removal.run_id] = None
         command, receipt = self._accept(commit.command)
-        return Admitted(writes, command, commit.outcome, CommitReceipt(command=receipt))
+        return Admitted(writes, command, commit.outcome, CommitReceipt(command=receipt), commit.removed)
 
     def _head(self, run_id: str) -> Head:
         return self._heads.get(run_id) or self._head_of(run_id)
+
+    def _check_revision(self, removal: Removal) -> None:
+        head = self._head(removal.run_id)
+        if head.revision != removal.revision:
+            raise StaleWrite(
+                f"run {removal.run_id!r} is at revision {head.revision}, not at {removal.revision}; load it again"
+            )
 
     def _check(self, premises: Premises) -> None:
         for run_id, seen in premises.revisions:

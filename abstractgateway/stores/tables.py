@@ -172,6 +172,13 @@ class RunTable:
         self._by_parent.add(row.parent_run_id, place)
         self._by_wait_key.add(row.wait_key, known.waits)
 
+    def remove(self, run_id: str) -> None:
+        """Take a run's row away; without one nothing happens."""
+        known = self._runs.get(run_id)
+        if known is not None:
+            self._remove(known)
+            del self._runs[run_id]
+
     def find(self, query: RunQuery) -> list[RunRow]:
         """Return the rows a query wants, the latest updated first."""
         low, high = self._bounds(query)
@@ -179,6 +186,10 @@ class RunTable:
         rows = (self._runs[run_id].row for _, _, run_id in merge(*orders, reverse=True))
         wanted = (row for row in rows if query.matches(row))
         return list(islice(wanted, None if query.limit is None else max(query.limit, 0)))
+
+    def count(self) -> dict[RunStatus, int]:
+        """Return how many runs have each status."""
+        return {status: len(order) for status, order in self._by_status.items()}
 
     def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
         """Return the ids of the runs that wait on one of the keys, oldest wait first."""

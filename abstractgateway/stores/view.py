@@ -17,7 +17,7 @@ from .chains import Chains
 from .entries import Entry, RunEntry
 from .file_inbox import FileInbox
 from .journal import Placed
-from .layout import FileHead, Layout
+from .layout import FileHead, Layout, kept_ids
 from .ledger_index import LedgerIndex
 from .tables import RunTable
 
@@ -27,7 +27,8 @@ class Recent:
     """What a run has in the journal only: its newest checkpoint if that changed, and records from a number on.
 
     `first` counts the records before them and `at` is the offset in the ledger file at which they go; `end` and
-    `body_end` are the offsets in the journal of the newest entry and of the one that has the checkpoint.
+    `body_end` are the offsets in the journal of the newest entry and of the one that has the checkpoint, `begun` that
+    of the first one: what comes before it is of a run of the same id that was removed.
     """
 
     checkpoint: Checkpoint | None
@@ -36,6 +37,7 @@ class Recent:
     records: list[bytes]
     end: int
     body_end: int
+    begun: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class DirectoryView:
         self.epoch = 0
         self.commands_size = 0
         self.outcomes_size = 0
+        self.removed: set[str] = set()
+        self.removed_size = 0
         self.chains = Chains()
         self.touched: set[str] = set()  # files that the journal's generation has entries for
         self._recents: dict[str, Recent] = {}
@@ -104,6 +108,7 @@ class DirectoryView:
             for end, entry in entries:
                 for run in entry.runs:
                     self._take_in_run(run, end, rows, is_applied=is_applied)
+                self._take_out(entry, rows)
                 has_commands = has_commands or entry.command is not None
                 self._take_in_rest(entry, is_applied=is_applied)
                 if not is_applied:
@@ -123,13 +128,24 @@ class DirectoryView:
             rows.pop(run.run_id, None)
             rows[run.run_id] = row
 
+    def _take_out(self, entry: Entry, rows: dict[str, RunRow]) -> None:
+        for run_id in entry.removed:
+            self.table.remove(run_id)
+            self.index.forget(run_id)
+            self.chains.forget(run_id)
+            for known in (self.heads, self._recents, rows):
+                known.pop(run_id, None)
+        if entry.kept:
+            self.removed.update(kept_ids(entry.kept.splitlines()))
+            self.removed_size = entry.kept_at + len(entry.kept)
+
     def _keep(self, run: RunEntry, checkpoint: Checkpoint | None, end: int) -> None:
         records = run.lines.split(b"\n")[:-1]
         recent = self._recents.get(run.run_id)
         if recent is None:
             first = run.ledger_len - len(records)
             body_end = end if checkpoint is not None else 0
-            self._recents[run.run_id] = Recent(checkpoint, first, run.ledger_at, records, end, body_end)
+            self._recents[run.run_id] = Recent(checkpoint, first, run.ledger_at, records, end, body_end, end)
             return
         if checkpoint is not None:
             recent.checkpoint, recent.body_end = checkpoint, end
@@ -192,7 +208,7 @@ class DirectoryView:
                 end, entry = self._pending.popleft()
                 self._pending_from = end
                 for run in entry.runs:
-                    self._forget_run(run, offset)
+                    self._forget_run(run, end, offset)
                 if entry.command is not None:
                     self.inbox.note_command_in_file(entry.command["seq"])
                 if entry.outcome is not None:
@@ -208,9 +224,9 @@ class DirectoryView:
             self._pending_from = start
             self.touched.clear()
 
-    def _forget_run(self, run: RunEntry, offset: int) -> None:
+    def _forget_run(self, run: RunEntry, end: int, offset: int) -> None:
         recent = self._recents.get(run.run_id)
-        if recent is None:
+        if recent is None or end < recent.begun:
             return
         if recent.end <= offset:
             del self._recents[run.run_id]

@@ -62,7 +62,9 @@ class GatewayHarness:
         self.host = Hosts(*_hosts(flows, bundles))
         hosted = HostedWorkflows(self.host)
         started = StartedFlows(hosted=hosted, stores=self.stores, max_depth=settings.max_subflow_depth)
-        self.knowledge = knowledge or knowledge_in(MemoryTripleStore(), self.stores, self.clock)
+        self.knowledge = knowledge or knowledge_in(
+            MemoryTripleStore(), self.stores, self.clock, settings.global_memory_run_id
+        )
         self.runtime = build_runtime(
             settings,
             stores=self.stores,

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from abstractgateway.errors import Unavailable
+from abstractgateway.measures import Family
 
 from .deltas import DeltaBuffer
 from .frames import Batch, Cursor, until
 from .hub import BATCH_BYTES
+from .measures import stream_families
 from .stream import StreamRequest
 
 IsGone = Callable[[], bool]
@@ -28,11 +30,17 @@ class BlockingStreams:
         self._lock = threading.Lock()
         self._open: set[BlockingStream] = set()
         self._stopping = False
+        self._refused = 0
+
+    def families(self) -> Iterator[Family]:
+        """Return the measures of the streams."""
+        return stream_families(open_streams=len(self._open), evicted=0, refused=self._refused)
 
     def open(self, request: StreamRequest, is_gone: IsGone) -> BlockingStream:
         """Return the stream, to be iterated and closed. Raises `Unavailable` when no thread may be spared."""
         with self._lock:
             if self._stopping or len(self._open) >= self._limit:
+                self._refused += 1
                 raise Unavailable(
                     f"all {self._limit} streams that this server has threads for are taken; try again, "
                     "or raise ABSTRACTGATEWAY_HTTP_THREADS",
@@ -108,6 +116,8 @@ class BlockingStream:
     def _next_batch(self, cursor: Cursor) -> Batch:
         """Return the next records, up to the intent that a delta waits for."""
         request = self._request
+        if not request.framing.reads_ledger:
+            return request.framing.batch(request.run_id, cursor, None)
         if isinstance(cursor, str):
             tree = self._owner.gateway.ledger.read_tree(request.run_id, cursor, BATCH_BYTES)
             return request.framing.batch(request.run_id, cursor, tree)

@@ -19,7 +19,13 @@ STATUS_OF: tuple[tuple[type[GatewayError], int], ...] = (
 )
 
 # Codes whose status is narrower than that of their class.
-STATUS_OF_CODE = {"attachment_too_large": 413, "bundle_too_large": 413, "semantics_not_configured": 501}
+STATUS_OF_CODE = {
+    "attachment_too_large": 413,
+    "bundle_too_large": 413,
+    "chat_thread_too_large": 413,
+    "media_failed": 500,
+    "semantics_not_configured": 501,
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,18 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
         "The page that makes the request is not allowed to.",
         "Add its origin to `ABSTRACTGATEWAY_ALLOWED_ORIGINS`.",
     ),
+    ErrorCode(
+        "scope_missing",
+        403,
+        "The token lacks the scope that the route needs.",
+        "Use a token with the scope that `WWW-Authenticate` names.",
+    ),
+    ErrorCode(
+        "session_not_allowed",
+        403,
+        "The token is for one session, and the request for something else.",
+        "Use a token without a session.",
+    ),
     ErrorCode("not_found", 404, "The thing named does not exist.", "Check the name; list what there is."),
     ErrorCode("route_not_found", 404, "There is no such path.", "Check the path against `docs/http.md`."),
     ErrorCode(
@@ -74,12 +92,24 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode(
         "attachment_too_large", 413, "The file is over the limit.", "Raise `ABSTRACTGATEWAY_MAX_ATTACHMENT_BYTES`."
     ),
+    ErrorCode(
+        "chat_thread_too_large",
+        413,
+        "The conversation is over the limit.",
+        "Keep less of it, or raise `ABSTRACTGATEWAY_MAX_CHAT_THREAD_BYTES`.",
+    ),
     ErrorCode("bundle_too_large", 413, "The bundle is over the limit.", "Raise `ABSTRACTGATEWAY_MAX_BUNDLE_BYTES`."),
     ErrorCode(
         "payload_too_large",
         413,
         "The body is over the limit.",
         "Send less, or raise `ABSTRACTGATEWAY_MAX_BODY_BYTES`.",
+    ),
+    ErrorCode(
+        "url_too_long",
+        414,
+        "Path and query are over the limit.",
+        "Send less in the query, or raise `ABSTRACTGATEWAY_MAX_URL_BYTES`.",
     ),
     ErrorCode(
         "unsupported_media_type",
@@ -100,6 +130,24 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
         "Fields are missing or have the wrong type or range.",
         "Correct every field that `detail` lists.",
     ),
+    ErrorCode(
+        "locked_out",
+        429,
+        "Too many wrong tokens came from this address.",
+        "Wait for `Retry-After` seconds; a valid token is served at once.",
+    ),
+    ErrorCode(
+        "concurrency_limit",
+        429,
+        "As many requests are worked on as may be.",
+        "Try again after `Retry-After` seconds, or raise `ABSTRACTGATEWAY_MAX_CONCURRENCY`.",
+    ),
+    ErrorCode(
+        "client_busy",
+        429,
+        "This client has as many requests, connections or streams open as one may.",
+        "Try again after `Retry-After` seconds, or raise the `ABSTRACTGATEWAY_MAX_CLIENT_…` setting.",
+    ),
     ErrorCode("headers_too_large", 431, "The head of the request is over the limit.", "Send fewer or shorter headers."),
     ErrorCode(
         "internal_error",
@@ -107,12 +155,24 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
         "The gateway failed; nothing about the reason is told to the client.",
         "Look for the `request_id` in the server's log.",
     ),
+    ErrorCode(
+        "media_failed",
+        500,
+        "Speech or a transcript could not be made; the detail says what the provider said.",
+        "Correct what it names, or try again.",
+    ),
     ErrorCode("not_implemented", 501, "The transfer encoding is unknown.", "Send the body plain or chunked."),
     ErrorCode(
         "semantics_not_configured",
         501,
         "The gateway has no semantics registry.",
         "Set `ABSTRACTGATEWAY_SEMANTICS_FILE` to a JSON file.",
+    ),
+    ErrorCode(
+        "audit_unavailable",
+        503,
+        "The audit log cannot be written, and must be.",
+        "Make room on the disk; `Retry-After` says when to try again.",
     ),
     ErrorCode(
         "no_token_configured",
@@ -140,14 +200,19 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("bundle_invalid", "invalid", "Files cannot be packed into a bundle; the detail says why."),
     ("bundle_not_found", "not_found", "No bundle has this id and version."),
     ("busy", "conflict", "A run is changed so often by others that a change of ours never fitted in."),
+    ("calls_full", "unavailable", "As many model calls are made for waiting requests as may be."),
     ("code_failed", "internal_error", "Code of a flow raised or took too much; the run is `failed` and says so."),
     ("code_invalid", "invalid", "Code of a flow uses what code nodes may not."),
     ("code_unavailable", "unavailable", "Code nodes cannot be run here; the detail says why."),
+    ("tokens_unusable", "unavailable", "The file of the named tokens cannot be used; the message says why."),
+    ("token_not_found", "not_found", "There is no named token with this name or id."),
+    ("audit_damaged", "conflict", "`audit verify` found lines that are not as they were written."),
     ("command_not_found", "not_found", "No command has this id."),
     ("data_dir_unusable", "unavailable", "The data directory cannot be used; the detail says why."),
     ("database_unreachable", "unavailable", "The database server does not answer."),
     ("database_unusable", "unavailable", "The database cannot be used; the detail says why."),
     ("embedding_failed", "unavailable", "No vectors could be made; the detail says what the provider said."),
+    ("direct_call_failed", "invalid", "The model did not answer; the detail says why."),
     ("entrypoint_not_found", "not_found", "The bundle has no such entrypoint."),
     ("error", "internal_error", "An error without a class of its own."),
     ("fetch_failed", "unavailable", "The name of a host that a tool was to fetch from has no address."),
@@ -170,12 +235,15 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("manifest_invalid", "invalid", "The manifest of a bundle is not acceptable."),
     ("mcp_extra_missing", "unavailable", "`ABSTRACTGATEWAY_MCP_SERVERS` needs `pip install 'abstractgateway[mcp]'`."),
     ("mcp_server_unavailable", "unavailable", "The server of a tool is not connected now; the message says why."),
-    ("mcp_tool_failed", "error", "A call of a tool brought no result; its result says why."),
-    ("model_failed", "unavailable", "A model call failed; the run is `failed` and says what the provider said."),
+    ("mcp_tool_failed", "internal_error", "A call of a tool brought no result; its result says why."),
+    ("media_unavailable", "invalid", "Nothing here makes speech or transcripts; the detail names the settings."),
+    ("model_failed", "internal_error", "A model call failed; the run is `failed` and says what the provider said."),
     ("nested_too_deeply", "invalid", "Runs are nested deeper than `ABSTRACTGATEWAY_MAX_SUBFLOW_DEPTH`."),
     ("no_time_zones", "invalid", "The machine knows no time zones but UTC; install the system's tzdata."),
     ("no_bundles", "conflict", "`ABSTRACTGATEWAY_WORKFLOW_SOURCE` is `visualflow`: bundles do not come and go."),
+    ("no_model", "invalid", "The request names no provider or no model, and there is no default."),
     ("node_failed", "internal_error", "A node could not compute its value; the run is `failed` and says so."),
+    ("not_a_file", "invalid", "What a path names is a directory or a device."),
     ("not_a_choice", "invalid", "An answer is not one of the choices of its question."),
     ("not_possible_now", "conflict", "The status of the run does not allow this."),
     ("not_ready", "unavailable", "The store or the data directory cannot be used now; the detail says why."),
@@ -192,6 +260,7 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("run_id_required", "invalid", "A command names no run."),
     ("run_not_found", "not_found", "No run has this id."),
     ("run_paused", "conflict", "The run is paused; resume it first."),
+    ("run_removed", "conflict", "The run that the key started has ended and was removed since; use a new key."),
     ("schedule_invalid", "invalid", "The times of a schedule make no sense; the detail says why."),
     ("schema_too_new", "conflict", "The database was written by a later version."),
     ("semantics_unusable", "unavailable", "The semantics registry cannot be read; the detail says why."),
@@ -205,6 +274,30 @@ NARROWER_CODES: tuple[tuple[str, str, str], ...] = (
     ("unknown_run", "not_found", "No run has this id."),
     ("unknown_workflow", "not_found", "No workflow has this id."),
     ("workflow_deprecated", "conflict", "The workflow must not be started any more."),
+    ("archive_damaged", "unavailable", "A run cannot be archived before it is removed; the message says why."),
+    ("archive_unusable", "conflict", "The archive of removed runs cannot be written."),
+    ("backup_damaged", "invalid", "The backup is not what was written."),
+    ("backup_too_new", "invalid", "The backup was made by a later version."),
+    ("chain_broken", "conflict", "`ledger verify` found records that are not what was written."),
+    ("command_rejected", "conflict", "A command of `runs` was rejected; the message says why."),
+    ("data_dir_missing", "not_found", "There is no data directory at `ABSTRACTGATEWAY_DATA_DIR`."),
+    ("file_exists", "conflict", "`config init` found a file in its place; `--force` writes over it."),
+    ("line_too_long", "internal_error", "The client was sent a line of a stream that is too long to be one."),
+    ("not_a_backup", "not_found", "The directory holds no backup."),
+    ("not_a_gateway", "internal_error", "The client was answered by something that is no gateway; check the URL."),
+    ("not_empty", "conflict", "A backup, or what is restored of one, needs a new directory."),
+    ("not_supported", "conflict", "Stores in memory have nothing that another process could work on."),
+    ("not_well", "conflict", "`doctor` found something that keeps a gateway from working."),
+    ("retention_active", "conflict", "Another process removes runs of this data directory."),
+    ("run_not_completed", "conflict", "The run that was watched has ended, and not as `completed`."),
+    ("runner_active", "conflict", "A runner drives the runs of the data directory; stop it first."),
+    ("same_backend", "conflict", "`migrate` from a backend to itself."),
+    ("source_changes", "conflict", "The store changes while it is copied; stop its runner first."),
+    ("source_missing", "not_found", "There is nothing of the backend to migrate from."),
+    ("store_damaged", "unavailable", "A copy of a store reads otherwise than the store, or the store cannot be read."),
+    ("target_differs", "conflict", "The store to migrate to has other runs under the same ids."),
+    ("target_exists", "conflict", "The store to migrate to has data already; `--overwrite` removes it."),
+    ("unreachable", "unavailable", "The client cannot reach the gateway; the message says why."),
 )
 
 # What waitress refuses by itself, before any code of ours sees the request.

@@ -6,6 +6,7 @@ A failure lists every wrong field at once, in the form `{type, loc, msg, input[,
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ Problem = dict[str, Any]
 # The largest integer that SQLite and every JSON reader in 64 bits can hold.
 LARGEST = 2**63 - 1
 
+_DEEPEST_QUOTE = 100
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
@@ -243,7 +245,7 @@ def read_body(fields: Sequence[Field], raw: bytes) -> dict[str, Any]:
     body = _parse(raw)
     if not isinstance(body, dict):
         msg = "Input should be a valid dictionary or object to extract fields from"
-        _fail({"type": "model_attributes_type", "loc": ["body"], "msg": msg, "input": body})
+        _fail({"type": "model_attributes_type", "loc": ["body"], "msg": msg, "input": _quotable(body)})
     return _read(fields, body, "body")
 
 
@@ -270,10 +272,16 @@ def _value(field: Field, values: Mapping[str, Any]) -> Any:
     return None if value is None and field.nullable else field.reader.read(value)
 
 
-def _quotable(given: Any) -> Any:
-    """Return what a refusal may quote: a file of a form is named, not shown."""
+def _quotable(given: Any, depth: int = 0) -> Any:
+    """Return what a refusal may quote: valid JSON, nested no deeper than it can be written; a file is named."""
+    if isinstance(given, (dict, list)) and depth == _DEEPEST_QUOTE:
+        return "…"
     if isinstance(given, dict):
-        return {name: _quotable(value) for name, value in given.items()}
+        return {name: _quotable(value, depth + 1) for name, value in given.items()}
+    if isinstance(given, list):
+        return [_quotable(value, depth + 1) for value in given]
+    if isinstance(given, float) and not math.isfinite(given):
+        return str(given)  # JSON can spell 1e999, which we read as a number that it cannot spell
     return given.filename if isinstance(given, FileStorage) else given
 
 

@@ -118,6 +118,10 @@ class Framing(Protocol):
         """Whether the records of the runs below the run belong to it; `batch` is then given a `TreeTail`."""
 
     @property
+    def reads_ledger(self) -> bool:
+        """Whether it is made of records; otherwise `batch` is given None."""
+
+    @property
     def opening(self) -> bytes:
         """What is sent before anything else; not empty, because servers send the head together with it."""
 
@@ -136,6 +140,7 @@ class Events:
     """Server-sent events until the run has ended."""
 
     is_tree = False
+    reads_ledger = True
     opening = b"retry: %d\n\n" % RECONNECT_MS
 
     def batch(self, run_id: str, after: int, tail: LedgerTail) -> Batch:
@@ -170,6 +175,7 @@ class OnePage:
 
     limit: int
     is_tree = False
+    reads_ledger = True
     opening = b" "  # white space before a JSON value means nothing
 
     def batch(self, run_id: str, after: int, tail: LedgerTail) -> Batch:

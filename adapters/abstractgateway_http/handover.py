@@ -10,29 +10,55 @@ start that everything used here exists; without it the app streams from worker t
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections import deque
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 from typing import Any, Protocol
 
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import RequestEntityTooLarge
 
+from abstractgateway.security import Proxies, Tally
+
 from . import hub
+from .client_limits import ArrivalTime, Doorkeeper
 from .render import waitress_error
 from .stream import DOOR_KEY, Connection, StreamRequest
 
 # A body a little over the limit is still read, so that the client reads the refusal instead of a reset connection.
 _READ_BEYOND_LIMIT = 1_048_576
+# So much of its answers a client may leave unread before its next request is worked on.
+_UNREAD_BYTES = 65_536
+_STUCK_S = 30.0
+
+_FOLDED = re.compile(rb"\r\n[ \t]")
+_CODINGS = re.compile(rb"^transfer-encoding:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 BodyLimit = Callable[[str, "str | None"], int]
 """How many bytes of a body to read, by the path and the `Authorization` of its request; 0 for no limit."""
 
 log = logging.getLogger("abstractgateway.http.server")
+
+
+@dataclass(frozen=True)
+class ChannelLimits:
+    """What connections keep to: how much of a body is read, how long a head and a whole request may take to arrive, and
+    how many connections an address may have, except for trusted proxies.
+    """
+
+    body: BodyLimit
+    head_s: float
+    request_s: float
+    connections: Tally
+    proxies: Proxies
+
 
 _NEEDED: tuple[tuple[type, tuple[str, ...]], ...] = (
     (
@@ -109,11 +135,27 @@ class StreamDoor:
 
     def __init__(self, streams: Reserves) -> None:
         self._streams = streams
+        self._on_left: Callable[[], None] = _nothing
         self.seat: hub.Seat | None = None
 
-    def admit(self, request: StreamRequest) -> None:
-        """Promise that the response now being made continues as this stream. Raises `Unavailable` when full."""
+    def admit(self, request: StreamRequest, on_left: Callable[[], None]) -> None:
+        """Promise that the response now being made continues as this stream. Raises `Unavailable` when full.
+
+        `on_left` is called once when the stream is over, also when it never begins.
+        """
         self.seat = self._streams.reserve(request)
+        self._on_left = on_left
+
+    def left(self) -> None:
+        """Say that the stream is over; further calls do nothing."""
+        on_left, self._on_left = self._on_left, _nothing
+        on_left()
+
+    def give_up(self) -> None:
+        """Give the seat back: nobody will sit down."""
+        if self.seat is not None:
+            self.seat.release()
+        self.left()
 
 
 class HandoverTask(WSGITask):
@@ -131,21 +173,21 @@ class HandoverTask(WSGITask):
         try:
             super().service()
         finally:
-            if self.door is not None and self.door.seat is not None and not self.has_left:
-                self.door.seat.release()
+            if self.door is not None and not self.has_left:
+                self.door.give_up()
 
     def finish(self) -> None:
         if self._is_head():
             # Waitress would end, with a last chunk, the body that a HEAD response does not have.
             self.write(b"")
             self.chunked_response = False
-        seat = self.door.seat if self.door is not None else None
-        if seat is None or not self._may_leave():
+        door = self.door
+        if door is None or door.seat is None or not self._may_leave():
             super().finish()
             return
         self.has_left = True
         self.close_on_finish = True
-        self.channel.hand_over(seat, self.chunked_response)
+        self.channel.hand_over(door, self.chunked_response)
 
     def _may_leave(self) -> bool:
         return bool(self.wrote_header and self.has_body and self.content_length is None and not self._is_head())
@@ -189,28 +231,103 @@ def error_task(channel: HandoverChannel, request: Any) -> Any:
 
 
 class LimitedParser(HTTPRequestParser):
-    """Reads a request; how much of its body is read depends on its head."""
+    """Reads a request; how much of its body is read depends on its head.
+
+    A head that a proxy in front of us may understand otherwise than we do is refused: what the one takes for a body, the
+    other could take for the next request.
+    """
 
     adj: Any
+    headers: dict[str, str]
+    path = ""  # waitress logs it, also of a request whose head could not be read
 
     def __init__(self, body_limit: BodyLimit, adj: Any) -> None:
         super().__init__(adj)
         self._body_limit = body_limit
 
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        _check_lines(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # a length of thousands of digits, or brackets around what is no address
+            raise ParsingError("Content-Length or request target cannot be read") from error
+        self._check_head()
+        if self.proxy_netloc:  # RFC 9112, 3.2.2: a target with a host in it overrules the header
+            self.headers["HOST"] = self.proxy_netloc
         limit = self._body_limit(self.path, self.headers.get("AUTHORIZATION"))
         if limit:
             self.adj = copy(self.adj)
             self.adj.max_request_body_size = limit + _READ_BEYOND_LIMIT
 
+    def _check_head(self) -> None:
+        if self.version not in ("1.0", "1.1"):
+            raise ParsingError("The HTTP version must be 1.1 or 1.0")
+        if self.version == "1.1" and "HOST" not in self.headers:
+            raise ParsingError("HTTP/1.1 needs a Host header")
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise ParsingError("Content-Length and Transfer-Encoding must not be sent together")
+        if "TRANSFER_ENCODING" in self.headers:  # waitress takes it out where it means something
+            raise ParsingError("HTTP/1.0 knows no Transfer-Encoding")
+
+
+def _check_lines(head: bytes) -> None:
+    """Refuse what cannot be seen any more when the head has been taken apart."""
+    if _FOLDED.search(head):
+        raise ParsingError("A header must not go on in the next line")
+    codings = _CODINGS.findall(head)
+    if len(codings) > 1 or any(b"," in coding for coding in codings):
+        raise ParsingError("Transfer-Encoding must be 'chunked' or absent")
+
 
 class LimitedChannel(HTTPChannel):
     """One connection."""
 
-    def __init__(self, body_limit: BodyLimit, *args: Any, **kwargs: Any) -> None:
-        self.parser_class = partial(LimitedParser, body_limit)
+    request: Any
+    is_parked = False
+
+    def __init__(self, limits: ChannelLimits, *args: Any, **kwargs: Any) -> None:
+        self.parser_class = partial(LimitedParser, limits.body)
+        self._seen_activity, self._seen_at = 0.0, time.monotonic()
+        self.arrival = ArrivalTime(limits.head_s, limits.request_s)
+        self.on_left: Callable[[], None] = _nothing
         super().__init__(*args, **kwargs)
+
+    def received(self, data: bytes) -> bool:
+        is_taken = bool(super().received(data))
+        self.arrival.note(self.request, time.monotonic())
+        return is_taken
+
+    def service(self) -> None:
+        # Waitress would answer all requests that came in one piece, and wait in this thread for 16 MB to be read.
+        with self.outbuf_lock:
+            self.is_parked = self.total_outbufs_len > _UNREAD_BYTES
+        if not self.is_parked:
+            super().service()
+
+    def handle_write(self) -> None:
+        super().handle_write()
+        self._unpark()
+
+    def handle_close(self) -> None:
+        super().handle_close()
+        self._unpark()  # the requests that it has are given up by a worker thread
+
+    def is_stuck(self, now: float) -> bool:
+        """Say whether the client has taken nothing of what waits for it for half a minute; to be asked now and then."""
+        if self.last_activity != self._seen_activity or not self.total_outbufs_len:
+            self._seen_activity, self._seen_at = self.last_activity, now
+        return now - self._seen_at > _STUCK_S
+
+    def _unpark(self) -> None:
+        # No worker has the channel while it is parked, so nothing changes between the question and the answer.
+        if self.is_parked and self.total_outbufs_len <= _UNREAD_BYTES:
+            self.is_parked = False
+            self.server.add_task(self)
+
+    def del_channel(self, map: Any = None) -> None:
+        super().del_channel(map)
+        on_left, self.on_left = self.on_left, _nothing
+        on_left()
 
 
 class HandoverChannel(LimitedChannel):
@@ -221,10 +338,10 @@ class HandoverChannel(LimitedChannel):
     leaving = False
     socket: Any
 
-    def __init__(self, streams: Reserves, mailbox: Mailbox, body_limit: BodyLimit, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, streams: Reserves, mailbox: Mailbox, limits: ChannelLimits, *args: Any, **kwargs: Any) -> None:
         self.streams = streams
         self.mailbox = mailbox
-        super().__init__(body_limit, *args, **kwargs)
+        super().__init__(limits, *args, **kwargs)
 
     def readable(self) -> bool:
         return not self.leaving and bool(super().readable())
@@ -237,24 +354,30 @@ class HandoverChannel(LimitedChannel):
         if not self.leaving:
             super().handle_close()
 
-    def hand_over(self, seat: hub.Seat, chunked: bool) -> None:
+    def hand_over(self, door: StreamDoor, chunked: bool) -> None:
         """Have the main thread take this connection out; called by the worker thread that wrote the head."""
         # Before service() goes on and sets `close_when_flushed`.
         self.leaving = True
-        self.mailbox.post(partial(self._leave, seat, chunked))
+        self.mailbox.post(partial(self._leave, door, chunked))
 
-    def _leave(self, seat: hub.Seat, chunked: bool) -> None:
+    def _leave(self, door: StreamDoor, chunked: bool) -> None:
         with self.outbuf_lock:
             sock, self.socket = self.socket, None
             # A channel that was closed meanwhile has no socket, or a closed one (waitress before 3.0.1).
             if sock is None or sock.fileno() < 0:
-                seat.release()
+                door.give_up()
                 return
             unsent = b"".join(buffer.get(len(buffer)) for buffer in self.outbufs if len(buffer))
             self.connected, self.total_outbufs_len = False, 0
             self.del_channel()
         # Neither the socket's closing nor the hub may keep this channel alive.
-        seat.adopt(Connection(sock, chunked, unsent, partial(self.mailbox.post, sock.close)))
+        assert door.seat is not None
+        door.seat.adopt(Connection(sock, chunked, unsent, partial(_close, door, self.mailbox, sock)))
+
+
+def _close(door: StreamDoor, mailbox: Mailbox, sock: Any) -> None:
+    door.left()
+    mailbox.post(sock.close)
 
 
 def missing_names() -> list[str]:
@@ -265,13 +388,20 @@ def missing_names() -> list[str]:
     return missing if hub.is_supported() else [*missing, "select.epoll"]
 
 
-def install(listeners: list[Any], streams: Reserves, mailbox: Mailbox, body_limit: BodyLimit) -> None:
+def install(listeners: list[Any], streams: Reserves, mailbox: Mailbox, limits: ChannelLimits) -> None:
     """Make the listening sockets of a waitress server open `HandoverChannel`s."""
-    for listener in listeners:
-        listener.channel_class = partial(HandoverChannel, streams, mailbox, body_limit)
+    _open_channels(listeners, partial(HandoverChannel, streams, mailbox, limits), limits)
 
 
-def install_limits(listeners: list[Any], body_limit: BodyLimit) -> None:
-    """Make the listening sockets of a waitress server refuse large bodies, and hand nothing over."""
+def install_limits(listeners: list[Any], limits: ChannelLimits) -> None:
+    """Make the listening sockets of a waitress server keep to the limits, and hand nothing over."""
+    _open_channels(listeners, partial(LimitedChannel, limits), limits)
+
+
+def _open_channels(listeners: list[Any], make_channel: Callable[..., Any], limits: ChannelLimits) -> None:
     for listener in listeners:
-        listener.channel_class = partial(LimitedChannel, body_limit)
+        listener.channel_class = Doorkeeper(make_channel, limits.connections, limits.proxies)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody counts."""

@@ -12,16 +12,18 @@ import select
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from abstractgateway.clock import SystemClock
 from abstractgateway.errors import Unavailable
+from abstractgateway.measures import Family
 
 from .deltas import DeltaBuffer, Subscribe, Unsubscribe
 from .due import DueTimes
 from .frames import Batch, Cursor, Framing, LedgerTail, TreeTail, framed, until
+from .measures import stream_families
 from .stream import Connection, Stream, StreamRequest
 
 log = logging.getLogger("abstractgateway.http.streams")
@@ -110,6 +112,7 @@ class StreamHub:
         read_tree: ReadTree | None = None,
     ) -> None:
         self.evicted = 0
+        self._refused = 0
         self._read_tail = read_tail
         self._read_tree = read_tree
         self._subscribe = subscribe
@@ -144,6 +147,10 @@ class StreamHub:
         """How many seats are taken, counting streams that are still on their way here."""
         return self._seats
 
+    def families(self) -> Iterator[Family]:
+        """Return the measures of the streams."""
+        return stream_families(open_streams=self._seats, evicted=self.evicted, refused=self._refused)
+
     def start(self) -> None:
         """Begin to serve."""
         self._thread.start()
@@ -154,6 +161,7 @@ class StreamHub:
             if self._stopping:
                 raise Unavailable("the gateway is stopping; reconnect in a moment", retry_after=2, code="stopping")
             if self._seats >= self._limits.streams:
+                self._refused += 1
                 raise Unavailable(
                     f"all {self._limits.streams} streams are taken; try again, or raise ABSTRACTGATEWAY_MAX_SSE",
                     retry_after=2,
@@ -343,7 +351,9 @@ class StreamHub:
             self._shared[key] = batch
         return batch
 
-    def _tail_of(self, stream: Stream, up_to: int | None) -> LedgerTail | TreeTail:
+    def _tail_of(self, stream: Stream, up_to: int | None) -> LedgerTail | TreeTail | None:
+        if not stream.framing.reads_ledger:
+            return None
         if isinstance(stream.cursor, str):
             assert self._read_tree is not None
             return self._read_tree(stream.run_id, stream.cursor, BATCH_BYTES)

@@ -22,9 +22,11 @@ _STATUS_TEXTS = {
     404: "What is named does not exist.",
     409: "What is named is not in the state that this needs.",
     413: "The body is too large.",
+    414: "Path and query are too long.",
     415: "The body is of another content type.",
     416: "The range lies outside the content.",
     422: "Fields are missing or wrong; `detail` lists them.",
+    429: "Too many wrong tokens, or too much at once; try again after `Retry-After` seconds.",
     500: "The gateway failed; its log has the reason under the request id.",
     501: "This is not configured.",
     503: "The gateway cannot do this now.",
@@ -57,7 +59,7 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
 
 def statuses_of(route: Route) -> tuple[int, ...]:
     """Return every status that a refusal of the route may have."""
-    found = {403, 500, *route.refusals}
+    found = {403, 414, 429, 500, *route.refusals}
     found |= {401, 503} if route.needs_token else set()
     found |= {413, 415, 422} if route.body is not None else set()
     found |= {422} if route.query or route.headers else set()

@@ -11,3 +11,8 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, detail: str, headers: Headers = ()) -> None:
         super().__init__(detail)
         self.deny = Deny(status, code, detail, headers)
+
+    @staticmethod
+    def of(deny: Deny) -> Refused:
+        """Return the refusal that the policy decided on."""
+        return Refused(deny.status, deny.code, deny.detail, deny.headers)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from mimetypes import guess_extension
-from typing import IO, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote
 from zlib import crc32
 
@@ -23,6 +23,9 @@ from abstractgateway.security import Deny
 from .error_codes import CODE_OF_STATUS, STATUS_OF, STATUS_OF_CODE
 from .frames import CONTENT_TYPE, LedgerPage, page_of
 from .refusal import Refused
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 class Artifact(Protocol):
@@ -46,13 +49,28 @@ class ArtifactFile(Protocol):
 
 _UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f/\\"]')
 JSON_TYPE = "application/json"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_PART = 1 << 20
 """How many bytes of an artifact are in memory at once while it is sent."""
 REQUEST_ID = "X-Request-Id"
+_BODILESS = frozenset({204, 304})
+_CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"})
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+def send(response: Response, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a WSGI request; for what most answers are, Werkzeug's own way takes a tenth of the request's time."""
+    status, parts = response.status_code, response.response
+    is_plain = (
+        status >= 200 and status not in _BODILESS and isinstance(parts, list) and "Location" not in response.headers
+    )
+    if not is_plain or environ["REQUEST_METHOD"] == "HEAD":
+        return response(environ, start_response)
+    start_response(response.status, response.headers.to_wsgi_list())
+    return cast("list[bytes]", parts)
 
 
 def json_answer(payload: Any) -> Response:
@@ -65,12 +83,12 @@ def json_bytes_answer(body: bytes) -> Response:
     return Response(body, 200, content_type=JSON_TYPE)
 
 
-def tagged_answer(request: Request, payload: Any, revision: int) -> Response:
-    """Return a 200 with the JSON of a value and its `ETag`, or a 304 when the client has this very value."""
-    response = json_answer(payload)
-    response.set_etag(f"{revision}-{crc32(response.data):08x}")
-    response.headers["Cache-Control"] = "private, no-cache"
-    response.make_conditional(request.environ)
+def tagged_answer(request: Request, body: bytes, revision: int) -> Response:
+    """Return a 200 with encoded JSON and its `ETag`, or a 304 when the client has this very value."""
+    headers = {"ETag": f'"{revision}-{crc32(body):08x}"', "Cache-Control": "private, no-cache"}
+    response = Response(body, 200, headers=headers, content_type=JSON_TYPE)
+    if not _CONDITIONS.isdisjoint(request.environ):
+        response.make_conditional(request.environ)
     return response
 
 
@@ -107,6 +125,11 @@ def _disposition(name: str) -> str:
     # RFC 6266: a plain name for old readers, and the real one beside it.
     plain = name.encode("ascii", "replace").decode("ascii").replace("?", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def metrics_answer(body: bytes) -> Response:
+    """Return measures as text."""
+    return Response(body, 200, content_type=METRICS_TYPE, headers={"Cache-Control": "no-store"})
 
 
 def page_answer(body: bytes, content_type: str) -> Response:
@@ -151,9 +174,17 @@ def redirect_answer(location: str) -> Response:
     return Response(b"", 307, headers={"Location": location}, content_type=JSON_TYPE)
 
 
+class Problem(Response):
+    """An error in the one shape that all have, with its code."""
+
+    code = ""
+
+
 def problem(status: int, code: str, detail: Any, request_id: str) -> Response:
     """Return an error in the one shape that all have."""
-    return Response(error_body(code, detail, request_id), status, content_type=JSON_TYPE)
+    response = Problem(error_body(code, detail, request_id), status, content_type=JSON_TYPE)
+    response.code = code
+    return response
 
 
 def denial(deny: Deny, request_id: str) -> Response:
@@ -163,13 +194,16 @@ def denial(deny: Deny, request_id: str) -> Response:
     return response
 
 
-def gateway_problem(error: GatewayError, request_id: str) -> Response | None:
-    """Return the answer to an error that the service raised on purpose, or None when its class is not for clients."""
+def gateway_problem(error: GatewayError, request_id: str, clean: Callable[[str], str] = str) -> Response | None:
+    """Return the answer to an error that the service raised on purpose, or None when its class is not for clients.
+
+    `clean` takes secrets out of its text.
+    """
     of_class = next((status for kind, status in STATUS_OF if isinstance(error, kind)), None)
     status = STATUS_OF_CODE.get(error.code, of_class)
     if status is None:
         return None
-    response = problem(status, error.code, error.message, request_id)
+    response = problem(status, error.code, clean(error.message), request_id)
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
     return response

@@ -6,12 +6,14 @@ Routing, the checks of inputs, `/openapi.json` and the route table of docs/http.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
+
+from abstractgateway.security import ANYONE, READS, Caller, Scope
 
 from .fields import Field
 from .stream import StreamRequest
@@ -23,7 +25,8 @@ API = "/api/gateway"
 class Call:
     """A request that passed every check: what its route was asked, as values.
 
-    `request` is for what HTTP itself defines, such as ranges and conditions.
+    `request` is for what HTTP itself defines, such as ranges and conditions. A handler puts into `made` what the audit
+    log shall show of its answer.
     """
 
     gateway: Any
@@ -33,9 +36,14 @@ class Call:
     headers: Mapping[str, Any]
     open_stream: Callable[[StreamRequest], Any]
     request: Request
+    caller: Caller = ANYONE
+    made: dict[str, Any] = field(default_factory=dict)
 
 
 Handler = Callable[[Call], Response]
+
+SessionRule = Callable[[Call, str], Call]
+"""What a request becomes for a caller who knows one session only; raises `Refused` or `NotFound`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +61,8 @@ class Route:
     """One row. `refusals` are the statuses that the handler itself may answer with, besides those of every route.
 
     A body is JSON, or a form with files where `is_form` says so. A route that is not `is_listed` is a page for people.
+    `scope` is what a caller needs; without one that is `read` for a read, `admin` for anything else. `session` is the
+    rule for callers of one session. `audited` names the inputs that the audit log shows.
     """
 
     method: str
@@ -66,7 +76,15 @@ class Route:
     is_form: bool = False
     may_lack_body: bool = False
     needs_token: bool = True
+    scope: Scope | None = None
+    session: SessionRule | None = None
+    audited: tuple[str, ...] = ()
     is_listed: bool = True
+
+    @property
+    def needed_scope(self) -> Scope:
+        """What a caller needs: a new route that changes something is for administrators until it says otherwise."""
+        return self.scope or ("read" if self.method in READS else "admin")
 
     @property
     def summary(self) -> str:

@@ -20,15 +20,18 @@ import waitress
 from waitress import wasyncore
 from waitress.server import BaseWSGIServer
 
+from abstractgateway.security import Proxies, Tally
+
 from . import handover
 from .app import create_app
+from .client_limits import close_late
 from .hub import DEFAULT_LIMITS, HubLimits, StreamHub
 from .sockets import listen, raise_open_files_limit, socket_budget
 
 log = logging.getLogger("abstractgateway.http.server")
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _POLL_S = 1
-_DRAIN_S = 5.0
 # A connection that says nothing is not kept: waitress's 120 s let a few idle sockets fill the server.
 _IDLE_S = 30
 _CLEANUP_S = 10
@@ -55,6 +58,8 @@ class GatewayServer:
         self.host = host
         self._stop = threading.Event()
         self._ended = threading.Event()
+        self._next_look = 0.0
+        self.ending_since = 0.0
         self.app = create_app(gateway, bound_host=host)
         budget = socket_budget(raise_open_files_limit(), min(limits.streams, gateway.config.max_sse))
         sockets = listen(host, port)
@@ -117,18 +122,34 @@ class GatewayServer:
         missing = handover.missing_names()
         if missing:
             log.warning("streams keep a worker thread each, because %s is missing", ", ".join(missing))
-            handover.install_limits(self._listeners, self.app.read_limit)
+            handover.install_limits(self._listeners, self._channel_limits())
             return None
         ledger = self._gateway.ledger
         hub = StreamHub(ledger.tail, limits, self._gateway.deltas.subscribe, ledger.read_tree)
-        handover.install(self._listeners, hub, self._mailbox, self.app.read_limit)
+        self._gateway.metrics.add("streams", hub.families)
+        handover.install(self._listeners, hub, self._mailbox, self._channel_limits())
         return hub
+
+    def _channel_limits(self) -> handover.ChannelLimits:
+        config = self._gateway.config
+        return handover.ChannelLimits(
+            body=self.app.read_limit,
+            head_s=_IDLE_S,
+            request_s=config.request_timeout_s,
+            connections=Tally(config.max_client_connections if config.security else 0),
+            proxies=Proxies.of(config.trusted_proxies, trusts_any=config.trust_proxy),
+        )
 
     def _turn(self, seconds: float) -> None:
         wasyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
         self._mailbox.run()
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _POLL_S
+            close_late(self._channels(), now)
 
     def _shut_down(self) -> None:
+        self.ending_since = time.monotonic()
         for listener in self._listeners:
             listener.accepting = False
             listener.del_channel()
@@ -136,7 +157,7 @@ class GatewayServer:
         self.app.close()
         if self.hub is not None:
             self.hub.stop()
-        until = time.monotonic() + _DRAIN_S
+        until = self.ending_since + self._gateway.config.shutdown_grace_s
         while self._is_busy() and time.monotonic() < until:
             self._turn(0.05)
         self._waitress.task_dispatcher.shutdown(timeout=max(0.1, until - time.monotonic()))
@@ -159,17 +180,20 @@ def serve(
     port: int = 8080,
     stop: threading.Event | None = None,
     on_ready: Callable[[GatewayServer], None] | None = None,
-) -> None:
+) -> float:
     """Serve a gateway until SIGTERM, SIGINT or `stop`, then end every stream and request in order.
 
-    `on_ready` is called when clients can connect; the server it gets knows its `url`. Signals are handled only when
-    called in the main thread. Raises `Unavailable` when the port is taken.
+    Requests under way have the `shutdown_grace_s` of the gateway's settings; a second signal ends the process at once.
+    Returns when the end began, in seconds of the monotonic clock. `on_ready` is called when clients can connect; the
+    server it gets knows its `url`. Signals are handled only when called in the main thread. Raises `Unavailable` when
+    the port is taken.
     """
     server = GatewayServer(gateway, host, port)
     with _fast_switching(), _stopped_by_signals(server.ask_to_stop):
         if on_ready is not None:
             on_ready(server)
         server.run(stop)
+    return server.ending_since
 
 
 @contextmanager
@@ -179,9 +203,11 @@ def _stopped_by_signals(ask_to_stop: Callable[[], None]) -> Iterator[None]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
+        for other in _ENDING:
+            signal.signal(other, signal.SIG_DFL)
         ask_to_stop()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in _ENDING}
     try:
         yield
     finally:
@@ -205,6 +231,8 @@ def _settings(config: Any, connections: int) -> dict[str, Any]:
         "threads": config.http_threads,
         "connection_limit": connections,
         "max_request_body_size": _NO_LIMIT,
+        "max_request_header_size": config.max_header_bytes,
+        "clear_untrusted_proxy_headers": False,  # the policy says whom to believe
         "channel_timeout": _IDLE_S,
         "cleanup_interval": _CLEANUP_S,
         "channel_request_lookahead": _LOOKAHEAD,

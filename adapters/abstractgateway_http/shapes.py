@@ -86,6 +86,12 @@ _ARTIFACT = {
     "tags": keyed(TEXT),
 }
 
+_MADE_ARTIFACT = {"$artifact": TEXT, "content_type": TEXT, "filename": TEXT, "sha256": TEXT, "size_bytes": COUNT}
+_ANSWERED = {"ok": FLAG, "run_id": TEXT, "provider": maybe(TEXT), "model": maybe(TEXT), "generated_at": TEXT}
+_MADE = {"ok": FLAG, "run_id": TEXT, "request_id": TEXT}
+_MEDIA_MODEL = {"available": FLAG, "provider": maybe(TEXT), "model": maybe(TEXT)}
+_CACHE_KIND = shape(supported=FLAG, mode=TEXT)
+
 COMPONENTS: Mapping[str, Schema] = {
     "Error": shape(
         detail={"anyOf": [TEXT, listed(named("FieldProblem"))]},
@@ -141,7 +147,7 @@ COMPONENTS: Mapping[str, Schema] = {
         paused=FLAG,
         items=listed(shape(nominal_time=TEXT, local_time=TEXT, due_at=TEXT)),
     ),
-    "Started": shape(run_id=TEXT),
+    "Started": with_optional(shape(run_id=TEXT), run=named("Run")),
     "Run": shape(
         **_SUMMARY,
         ledger_len=COUNT,
@@ -174,7 +180,7 @@ COMPONENTS: Mapping[str, Schema] = {
     "LedgerPage": shape(items=listed(named("LedgerRecord")), next_after=COUNT),
     "LedgerPages": shape(runs=keyed(named("LedgerPage"))),
     "LedgerRecord": shape(run_id=TEXT, step_id=TEXT, node_id=TEXT, status=TEXT, effect=maybe(OBJECT)),
-    "Receipt": shape(accepted=FLAG, duplicate=FLAG, seq=COUNT),
+    "Receipt": with_optional(shape(accepted=FLAG, duplicate=FLAG, seq=COUNT), outcome=named("CommandOutcome")),
     "CommandOutcome": shape(
         command_id=TEXT,
         run_id=TEXT,
@@ -251,6 +257,85 @@ COMPONENTS: Mapping[str, Schema] = {
         data=listed(shape(object=TEXT, index=COUNT, embedding=listed({"type": "number"}))),
     ),
     "EmbeddingsConfig": with_optional(shape(ok=FLAG, provider=TEXT, model=TEXT, dimension=COUNT), error=TEXT),
+    "ToolList": shape(
+        items=listed(
+            shape(
+                name=TEXT,
+                description=TEXT,
+                parameters=OBJECT,
+                required_args=listed(TEXT),
+                examples=listed(OBJECT),
+                toolset=TEXT,
+            )
+        ),
+        tool_mode=TEXT,
+    ),
+    "ProviderList": with_optional(
+        shape(
+            items=listed(shape(name=TEXT, display_name=TEXT, status=TEXT, models=listed(TEXT))),
+            default_provider=maybe(TEXT),
+            default_model=maybe(TEXT),
+        ),
+        default_source=TEXT,
+        default_error=TEXT,
+        error=TEXT,
+    ),
+    "ModelList": with_optional(shape(provider=TEXT, models=listed(TEXT)), error=TEXT),
+    "ModelCapabilities": shape(model=TEXT, capabilities=OBJECT),
+    "GpuMetrics": with_optional(
+        shape(supported=FLAG, utilization_gpu_pct=maybe({"type": "number"}), gpus=listed(OBJECT)),
+        reason=TEXT,
+        source=TEXT,
+    ),
+    "RunSummary": shape(**_ANSWERED, summary=TEXT),
+    "RunAnswer": shape(**_ANSWERED, answer=TEXT),
+    "ChatThread": shape(
+        ok=FLAG,
+        run_id=TEXT,
+        workflow_id=TEXT,
+        thread_id=TEXT,
+        created_at=TEXT,
+        duplicate=FLAG,
+        title=TEXT,
+        message_count=COUNT,
+        chat_artifact=shape(**_MADE_ARTIFACT),
+    ),
+    "SpeechMade": shape(**_MADE, audio_artifact=shape(**_MADE_ARTIFACT)),
+    "TranscriptMade": shape(**_MADE, text=TEXT, transcript_artifact=shape(**_MADE_ARTIFACT)),
+    "ImageMade": shape(
+        **_MADE,
+        supported=FLAG,
+        image_artifact=maybe(shape(**_MADE_ARTIFACT)),
+        event_name=TEXT,
+        code=maybe(TEXT),
+        error=maybe(TEXT),
+    ),
+    "Voices": shape(**_MEDIA_MODEL, voices=listed(OBJECT)),
+    "MediaModels": shape(**_MEDIA_MODEL, models=listed(OBJECT)),
+    "PromptCache": with_optional(
+        shape(supported=FLAG, operation=TEXT, provider=TEXT, model=TEXT, capabilities=_CACHE_KIND),
+        key=TEXT,
+        items=listed(OBJECT),
+        code=TEXT,
+        error=TEXT,
+    ),
+    "SessionPromptCache": with_optional(
+        shape(
+            ok=FLAG,
+            supported=FLAG,
+            operation=TEXT,
+            mode=TEXT,
+            session_id=TEXT,
+            namespace=TEXT,
+            prompt_cache_key=TEXT,
+            runtime_hint=OBJECT,
+            identity=OBJECT,
+            capabilities=_CACHE_KIND,
+        ),
+        code=TEXT,
+        error=TEXT,
+        unused=listed(TEXT),
+    ),
     "ArtifactList": shape(items=listed(shape(**_ARTIFACT))),
     "Artifact": shape(**_ARTIFACT, blob_id=TEXT, run_id=maybe(TEXT)),
 }

@@ -22,6 +22,8 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class StreamRequest:
     """What a client asked to follow: the records of a run after a cursor, and for how long nothing may be said.
 
+    Where the framing reads no ledger, `run_id` is the id of whatever it waits for news of.
+
     With `has_deltas` the pieces of answers that are being written come as well.
     """
 

@@ -15,7 +15,6 @@ _NOT_FOR_PROVIDERS = frozenset(
         "max_tokens",  # these three are in `max_output_tokens` of the call
         "max_output_tokens",
         "max_out_tokens",
-        "output",
         "trace_metadata",
         "include_session_attachments_index",
         "_provider",
@@ -23,6 +22,27 @@ _NOT_FOR_PROVIDERS = frozenset(
     }
 )
 """Params that are the gateway's own affair, and not a wish that a provider leaves unheard."""
+_OUTPUT = ("output", "outputs")
+"""What a call names what it wants back by."""
+
+
+def check_output(call: JsonObject) -> None:
+    """Raise `ModelError` where a call asks for anything but text: models are asked for nothing else here."""
+    params = call.get("params")
+    wishes = [source.get(name) for source in (params, call) if isinstance(source, dict) for name in _OUTPUT]
+    other = next((wish for wish in wishes if wish and not _is_text(wish)), None)
+    if other is not None:
+        raise ModelError(
+            f"the call asks for the output {compact_text(other)[:200]}, and models are asked for text only"
+        )
+
+
+def _is_text(wish: Any) -> bool:
+    if isinstance(wish, list):
+        return all(map(_is_text, wish))
+    if isinstance(wish, dict):
+        return _is_text(wish.get("modality", wish.get("type")))
+    return str(wish).strip().lower() == "text"
 
 
 def objects(value: Any) -> list[JsonObject]:
@@ -133,6 +153,6 @@ def params_of(call: JsonObject, known: Iterable[str]) -> tuple[JsonObject, list[
     unused = [
         name
         for name, value in params.items()
-        if value is not None and name not in taken and name not in _NOT_FOR_PROVIDERS
+        if value is not None and name not in {*taken, *_NOT_FOR_PROVIDERS, *_OUTPUT}
     ]
     return used, sorted(unused)

@@ -73,8 +73,8 @@ class Catalogue:
     def providers(self, *, include_models: bool) -> list[JsonObject]:
         """Return `[{name, display_name, type, model_count, status, …, models}]`.
 
-        `status` is `available`, `not_configured` or, of one that was asked in vain, `unreachable`. `model_count` is null
-        where the models were not asked for.
+        `status` is `available`, `not_configured` or, of one that was asked in vain, `unreachable`. `model_count` is
+        null where the models were not asked for.
         """
         if not include_models:
             return [self._told(row, None) for row in PROVIDERS]

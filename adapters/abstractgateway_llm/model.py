@@ -11,7 +11,7 @@ from abstractgateway.config import GatewayConfig
 from abstractgateway.jsonvalue import JsonObject, check_json
 
 from .budget import Budget, Stop
-from .calls import schema_of
+from .calls import check_output, schema_of
 from .core import CoreModels
 from .errors import ModelError, Passing, Refused
 from .events import event_data
@@ -60,6 +60,7 @@ class ProviderModel:
         The answer has `content, reasoning, data, tool_calls, usage, provider, model, finish_reason, metadata, trace_id,
         gen_time` (milliseconds), and streamed `ttft_ms`. Raises `ModelError`; no message of it has a key in it.
         """
+        check_output(call)
         asked = self._chosen(call)
         began = self._clock.monotonic()
         provider = known_provider(asked["provider"])

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import importlib.util
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from abstractgateway.clock import Clock, SystemClock
@@ -19,9 +19,6 @@ from .servers import Server, servers_of
 
 if TYPE_CHECKING:
     from .connection import Connection
-
-FIRST_LISTING_S = 10.0
-"""How long after the beginning specs are waited for; what is listed later is offered later."""
 
 _CLOSING_S = 6.0
 
@@ -57,23 +54,25 @@ class McpTools:
         self._lock = threading.Lock()
         self._thread: _LoopThread | None = None
         self._is_closed = False
-        self._is_listed = threading.Event()
+        self._settled = {name: threading.Event() for name in self._servers}
         self._listed_by: float | None = None
 
     def connect(self) -> None:
         """Begin to connect to all servers, without waiting for any of them."""
         if self._servers and self._listed_by is None:
-            self._listed_by = self._clock.monotonic() + FIRST_LISTING_S
+            self._listed_by = self._clock.monotonic() + self._config.mcp_connect_timeout_s
             self._loop().submit(self._connect_all())
 
-    def specs(self) -> list[JsonObject]:
+    def specs(self, wanted: Iterable[str] | None = None) -> list[JsonObject]:
         """Return `[{name, description, parameters, annotations, server}]` of what the servers have listed so far.
 
-        For the first seconds after `connect` it waits for servers that are still being connected; before that there
-        is nothing. What annotations say, such as `readOnlyHint`, is the server's word, and nothing to rely on.
+        While servers are being connected for the first time, it waits for those that `wanted` names tools of (None:
+        for all), until they had the time that they have for it; before `connect` there is nothing. What annotations
+        say, such as `readOnlyHint`, is the server's word, and nothing to rely on.
         """
-        if self._listed_by is not None:
-            self._is_listed.wait(max(0.0, self._listed_by - self._clock.monotonic()))
+        names = self._servers if wanted is None else {name.partition("__")[0] for name in wanted}
+        for name in self._servers.keys() & names if self._listed_by is not None else ():
+            self._settled[name].wait(max(0.0, self._listed_by - self._clock.monotonic()))
         return [spec for _, connection in sorted(self._connections.items()) for spec in connection.specs]
 
     def problems(self) -> dict[str, str]:
@@ -132,11 +131,14 @@ class McpTools:
         return self._connections[server.name]
 
     async def _connect_all(self) -> None:
-        connections = [self._connection(server) for server in self._servers.values()]
-        for connection in connections:
+        connections = {name: self._connection(server) for name, server in self._servers.items()}
+        for connection in connections.values():
             connection.start()
-        await asyncio.gather(*(connection.wait_settled() for connection in connections))
-        self._is_listed.set()
+        await asyncio.gather(*(self._note_settled(name, connection) for name, connection in connections.items()))
+
+    async def _note_settled(self, name: str, connection: Connection) -> None:
+        await connection.wait_settled()
+        self._settled[name].set()
 
     async def _call(self, server: Server, name: str, arguments: JsonObject, key: str | None) -> Any:
         return await self._connection(server).call(name, arguments, key)

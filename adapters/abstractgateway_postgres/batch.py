@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import psycopg
 
-from abstractgateway.errors import GatewayError, Invalid
+from abstractgateway.errors import GatewayError, Invalid, LeaseLost
 from abstractgateway.jsonvalue import dumps
 from abstractgateway.runtime.models import RunState, RunStatus, WaitReason
 from abstractgateway.stores.base import (
     CommandOutcome,
     CommandRecord,
     Commit,
+    Removal,
     RunRow,
     RunWrite,
     instant_or_none,
@@ -27,6 +29,9 @@ from . import sql
 from .locks import Locks
 
 Cursor = psycopg.Cursor[Any]
+
+RUN_SLOTS = 128
+"""More runners than this have nothing to do; the slot behind the last is that of the commands."""
 
 
 class Batch:
@@ -50,6 +55,10 @@ class Batch:
         self._bodies: dict[str, str] = {}
         self._after: dict[str, Head] = {}
         self._rewritten: list[str] = []
+        self._slots: dict[str, int] = {}
+        self._epochs: set[int] = set()
+        self._removed: list[str] = []
+        self._kept_ids: list[str] = []
         self._deltas: list[tuple[str, int, str]] = []
         self._records: list[tuple[str, int, str]] = []
         self._commands: list[CommandRecord] = []
@@ -58,7 +67,7 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        return not (self._after or self._commands or self._outcomes)
+        return not (self._after or self._commands or self._outcomes or self._removed or self._kept_ids)
 
     def look(self, pipeline: psycopg.Pipeline) -> None:
         """Lock what the commits are about, and read where it stands.
@@ -75,12 +84,16 @@ class Batch:
         last_seq = connection.execute(sql.LOCK_COMMANDS) if command_ids else None
         seqs = connection.execute(sql.SEQS_OF_COMMANDS, (command_ids,)) if command_ids else None
         waiters = connection.execute(sql.WAITERS, (locks.wait_keys,)) if locks.wait_keys else None
-        standing = connection.execute(sql.XACT_AND_EPOCH)
+        parents = connection.execute(sql.SLOTS, (locks.parent_ids,)) if locks.parent_ids else None
+        epochs = connection.execute(sql.LOCK_EPOCHS, (locks.epochs,)) if locks.epochs else None
+        xact = connection.execute(sql.XACT)
         pipeline.sync()
-        self.xact, epoch = _all(standing)[0]
-        for run_id, revision, length, delta_count in _all(heads):
+        ((self.xact,),) = _all(xact)
+        self._epochs = {epoch for (epoch,) in _all(epochs)}
+        self._slots = dict(_all(parents))
+        for run_id, revision, length, delta_count, slot in _all(heads):
             self._heads[run_id] = Head(revision, length)
-            self._delta_counts[run_id] = delta_count
+            self._delta_counts[run_id], self._slots[run_id] = delta_count, slot
         known_seqs = dict(_all(seqs))
         waiting = _by_key(_all(waiters))
         self._staging = Staging(
@@ -88,7 +101,7 @@ class Batch:
             seq_of=known_seqs.get,
             waiting_on=lambda keys: [run_id for key in keys for run_id in waiting.get(key, ())],
             last_seq=_all(last_seq)[0][0] if last_seq else 0,
-            epoch=epoch,
+            epoch=0,
         )
 
     def admit(self) -> None:
@@ -97,7 +110,7 @@ class Batch:
             item.receipt = item.error = None
             try:
                 check_texts(item.commit)
-                admitted = self._staging.admit(item.commit)
+                admitted = self._staging.admit(self._in_lease(item.commit))
             except GatewayError as error:
                 item.error = error
                 continue
@@ -106,6 +119,9 @@ class Batch:
 
     def write(self) -> None:
         """Send what was gathered."""
+        for statement in (sql.DROP_RUNS, sql.DROP_DELTAS, sql.DROP_RECORDS):
+            self._send(statement, [(run_id,) for run_id in self._removed])
+        self._send(sql.KEEP_IDS, [(run_id,) for run_id in self._kept_ids])
         self._write_runs()
         self._send(sql.DROP_DELTAS, [(run_id,) for run_id in self._rewritten])
         self._send(sql.ADD_DELTAS, self._deltas)
@@ -121,14 +137,51 @@ class Batch:
             with contextlib.suppress(ValueError):
                 self._tell(row_of(found))
 
+    def _in_lease(self, commit: Commit) -> Commit:
+        """Return what is to be decided of a commit whose lease is not over. Raises `LeaseLost`."""
+        if commit.epoch is None:
+            return commit
+        if commit.epoch not in self._epochs:
+            raise LeaseLost(f"lease epoch {commit.epoch} is over; others drive its runs now")
+        return replace(commit, epoch=None)
+
     def _gather(self, admitted: Admitted) -> None:
+        new = {write.run_id: write.state for write in admitted.writes if write.run_id not in self._slots}
+        for run_id in new:
+            self._place(run_id, new)
         for write in admitted.writes:
             self._gather_write(write)
+        for removal in admitted.removed:
+            self._gather_removal(removal)
         if admitted.outcome is not None:
             self._outcomes.append(admitted.outcome)
         if admitted.command is not None:
             self._commands.append(admitted.command)
             self.newest_seq = admitted.command.seq
+
+    def _place(self, run_id: str, new: Mapping[str, RunState | None]) -> int:
+        """Return the slot of a run; a new one joins its parent, so that whoever drives one drives both."""
+        if run_id in self._slots:
+            return self._slots[run_id]
+        self._slots[run_id] = slot_of(run_id)  # also where runs are each other's parents
+        state = new[run_id]
+        parent_id = state.parent_run_id if state is not None else None
+        if parent_id is not None and (parent_id in self._slots or parent_id in new):
+            self._slots[run_id] = self._place(parent_id, new)
+        return self._slots[run_id]
+
+    def _gather_removal(self, removal: Removal) -> None:
+        """Forget what was gathered of a run; one of the same id that comes later is a new one."""
+        run_id = removal.run_id
+        for known in (self._after, self._states, self._bodies, self._delta_counts, self.rows, self.born, self._slots):
+            known.pop(run_id, None)
+        self._deltas = [delta for delta in self._deltas if delta[0] != run_id]
+        self._records = [record for record in self._records if record[0] != run_id]
+        self._rewritten = [other for other in self._rewritten if other != run_id]
+        if self._heads.pop(run_id, None) is not None:
+            self._removed.append(run_id)
+        if removal.keeps_id:
+            self._kept_ids.append(run_id)
 
     def _gather_write(self, write: RunWrite) -> None:
         run_id, head = write.run_id, after_write(write)
@@ -149,7 +202,8 @@ class Batch:
             self._delta_counts[run_id] = self._delta_counts.get(run_id, 0) + 1
         else:
             self._gather_body(run_id, write.body)
-        self._tell(RunRow.of(state, revision=head.revision, ledger_len=head.ledger_len))
+        slot = self._slots[run_id]
+        self._tell(RunRow.of(state, revision=head.revision, ledger_len=head.ledger_len, slot=slot))
         self.born.pop(run_id, None)
         if write.expected == 0:
             self.born[run_id] = write
@@ -180,7 +234,7 @@ class Batch:
         head, state = self._after[run_id], self._states.get(run_id)
         if state is None:
             blank = (run_id, "", "", None, None, None, None, None, None, "", "", 0.0, 0.0)
-            return (*blank, 0, head.ledger_len, head.ledger_hash, 0, "")
+            return (*blank, 0, head.ledger_len, head.ledger_hash, 0, self._slots[run_id], "")
         row = self.rows[run_id]
         return (
             run_id,
@@ -200,6 +254,7 @@ class Batch:
             head.ledger_len,
             head.ledger_hash,
             self._delta_counts.get(run_id, 0),
+            row.slot,
             self._bodies.get(run_id),
         )
 
@@ -222,6 +277,11 @@ class Batch:
         if not rows:
             return None
         return self._connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+
+
+def slot_of(run_id: str) -> int:
+    """Return the slot of a run that has no parent."""
+    return crc32(run_id.encode(errors="surrogatepass")) % RUN_SLOTS
 
 
 def check_texts(commit: Commit) -> None:

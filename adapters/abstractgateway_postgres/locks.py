@@ -13,14 +13,16 @@ from zlib import crc32
 from abstractgateway.runtime.commit import Commit
 from abstractgateway.stores.staging import wait_key_of
 
-EPOCH_BUCKET = 0
 ARTIFACTS_BUCKET = 256
 BUCKETS = 255
 """A server has room for some 6,400 locks in its default settings, and each of a few dozen batches may hold all."""
 
 
 class Locks:
-    """The runs and buckets of a batch of commits; `run_ids` are sorted, as everybody locks them in one order."""
+    """The runs and buckets of a batch of commits; `run_ids` are sorted, as everybody locks them in one order.
+
+    `parent_ids` are other runs that new ones belong to, `epochs` the leases under which something is written.
+    """
 
     def __init__(self, commits: Iterable[Commit]) -> None:
         self.run_ids: list[str] = []
@@ -29,10 +31,13 @@ class Locks:
         self._shared: set[int] = set()
         runs: set[str] = set()
         keys: set[str] = set()
+        parents: set[str] = set()
+        epochs: set[int] = set()
         for commit in commits:
-            self._share(commit, runs)
+            self._share(commit, runs, parents, epochs)
             self._rely(commit, runs, keys)
         self.run_ids, self.wait_keys = sorted(runs), sorted(keys)
+        self.parent_ids, self.epochs = sorted(parents - runs), sorted(epochs)
 
     @property
     def buckets(self) -> tuple[Sequence[int], Sequence[bool]]:
@@ -40,13 +45,15 @@ class Locks:
         numbers = sorted(self._alone | self._shared)
         return numbers, [number in self._alone for number in numbers]
 
-    def _share(self, commit: Commit, runs: set[str]) -> None:
+    def _share(self, commit: Commit, runs: set[str], parents: set[str], epochs: set[int]) -> None:
         if commit.epoch is not None:
-            self._shared.add(EPOCH_BUCKET)
+            epochs.add(commit.epoch)
         for write in commit.runs:
             runs.add(write.run_id)
             if write.expected <= 0:
                 self._shared.add(_bucket("run", write.run_id))
+                if write.state is not None and write.state.parent_run_id:
+                    parents.add(write.state.parent_run_id)
             wait_key = wait_key_of(write.state) if write.state is not None else None
             if wait_key is not None:
                 self._shared.add(_bucket("wait", wait_key))
@@ -56,6 +63,10 @@ class Locks:
             runs.add(run_id)
             if revision == 0:
                 self._alone.add(_bucket("run", run_id))
+        for removal in commit.removed:
+            runs.add(removal.run_id)
+            if removal.revision == 0:
+                self._alone.add(_bucket("run", removal.run_id))
         for wait_keys, run_ids in commit.premises.waiters:
             runs.update(run_ids)
             keys.update(wait_keys)

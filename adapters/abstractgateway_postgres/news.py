@@ -23,6 +23,8 @@ from .database import Connection, Database
 _log = logging.getLogger(__name__)
 
 CHANNEL = "abstractgateway"
+SHARES = "shares"
+"""What is told where the runners, and not the runs, have changed."""
 LEAST_GAP_S = 0.005
 """Between two notifications: a busy process tells of many batches at once."""
 SHORTEST_LOOK_S = 0.25
@@ -34,13 +36,14 @@ class News:
     """One process's bell among those on a database.
 
     `look` is called in a thread of its own when others have rung or some time has passed, and says whether it found
-    anything.
+    anything. `on_share` is called when runners have come, gone, or given runs back.
     """
 
     def __init__(self, database: Database, name: str, look: Callable[[], bool]) -> None:
         self._database = database
         self._name = name
         self._look = look
+        self.on_share: Callable[[], None] = lambda: None
         self._connection: Connection | None = None
         self._heard: list[str] = []
         self._must_tell = False
@@ -97,7 +100,9 @@ class News:
         while (notice := connection.pgconn.notifies()) is not None:
             self._heard.append(notice.extra.decode())
         heard, self._heard = self._heard, []
-        return is_new or not ready or any(name != self._name for name in heard)
+        if SHARES in heard:
+            self.on_share()
+        return is_new or not ready or any(name not in (self._name, SHARES) for name in heard)
 
     def _poll(self, descriptor: int, pause: float) -> bool:
         """Wait until somebody rings or wakes this thread, and say whether anybody has."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from abstractgateway.errors import Invalid, Unavailable
 from abstractgateway.jsonvalue import loads
 from abstractgateway.runtime.delta import Checkpoint
+from abstractgateway.runtime.models import RunStatus
 from abstractgateway.stores.base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, StoredRun
 from abstractgateway.stores.queries import CommandQueries, LedgerQueries, RunQueries
 from abstractgateway.stores.staging import Head
@@ -50,6 +51,16 @@ class PostgresRunStore(RunQueries["PostgresStores"]):
     def find(self, query: RunQuery) -> list[RunRow]:
         statement, values = statement_of(query)
         return self.stores.whole_rows(self.stores.database.rows(statement, values))
+
+    def count(self) -> dict[RunStatus, int]:
+        found = dict(self.stores.database.rows(sql.COUNT_RUNS))
+        return {status: found.get(status.value, 0) for status in RunStatus}
+
+    def was_removed(self, run_id: str) -> bool:
+        return self.stores.database.row(sql.KEPT_ID, (_known(run_id),)) is not None
+
+    def removed_ids(self) -> list[str]:
+        return [found[0] for found in self.stores.database.rows(sql.KEPT_IDS)]
 
     def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
         keys = list(dict.fromkeys(_known(key) for key in wait_keys))

@@ -23,6 +23,7 @@ ROW_NAMES = (
     "updated_at",
     "revision",
     "ledger_len",
+    "slot",
 )
 ROW_COLUMNS = ", ".join(f"runs.{name}" for name in ROW_NAMES)
 ROW_OF_RUN = f"SELECT {ROW_COLUMNS} FROM runs WHERE run_id = %s AND revision > 0"
@@ -33,6 +34,7 @@ SELECT revision, ledger_len, ledger_hash, body, CASE WHEN delta_count > 0 THEN
 FROM runs WHERE run_id = %s AND revision > 0
 """
 HEAD_OF_RUN = "SELECT revision, ledger_len, ledger_hash FROM runs WHERE run_id = %s"
+COUNT_RUNS = "SELECT status, COUNT(*) FROM runs WHERE revision > 0 GROUP BY status"
 WAITING_ON = "SELECT run_id FROM runs WHERE wait_key = ANY(%b::text[]) ORDER BY updated_s, touched"
 CHILDREN = "SELECT run_id FROM runs WHERE parent_run_id = %s AND revision > 0 ORDER BY created_s, run_id"
 READ_RECORDS = "SELECT record FROM ledger WHERE run_id = %s AND seq > %s AND seq <= %s ORDER BY seq"
@@ -65,13 +67,15 @@ SELECT CASE WHEN is_alone THEN pg_advisory_xact_lock(1095190599, bucket)::text
 FROM unnest(%b::int[], %b::bool[]) AS wanted (bucket, is_alone)
 """
 LOCK_HEADS = """
-SELECT run_id, revision, ledger_len, delta_count FROM runs WHERE run_id = ANY(%b::text[])
+SELECT run_id, revision, ledger_len, delta_count, slot FROM runs WHERE run_id = ANY(%b::text[])
 ORDER BY run_id FOR NO KEY UPDATE
 """
 LOCK_COMMANDS = "SELECT value FROM counters WHERE name = 'command_seq' FOR UPDATE"
 SEQS_OF_COMMANDS = "SELECT command_id, seq FROM commands WHERE command_id = ANY(%b::text[])"
 WAITERS = "SELECT wait_key, run_id FROM runs WHERE wait_key = ANY(%b::text[])"
-XACT_AND_EPOCH = "SELECT pg_current_xact_id()::text::bigint, (SELECT value FROM counters WHERE name = 'epoch')"
+SLOTS = "SELECT run_id, slot FROM runs WHERE run_id = ANY(%b::text[])"
+XACT = "SELECT pg_current_xact_id()::text::bigint"
+LOCK_EPOCHS = "SELECT epoch FROM runners WHERE epoch = ANY(%b::int8[]) ORDER BY epoch FOR KEY SHARE"
 
 _STATE = (
     ("run_id", "text"),
@@ -91,12 +95,13 @@ _STATE = (
     ("ledger_len", "int8"),
     ("ledger_hash", "text"),
     ("delta_count", "int4"),
+    ("slot", "int4"),
     ("body", "text"),
 )
 """What a write of a run's state gives, in this order."""
 _NAMES = ", ".join(name for name, _ in _STATE)
 _ARRAYS = ", ".join(f"%b::{kind}[]" for _, kind in _STATE)
-_CHANGED = tuple(name for name, _ in _STATE if name not in ("run_id", "body", "ledger_hash"))
+_CHANGED = tuple(name for name, _ in _STATE if name not in ("run_id", "body", "ledger_hash", "slot"))
 
 ADD_RUNS = f"INSERT INTO runs ({_NAMES}) SELECT {_NAMES} FROM unnest({_ARRAYS}) AS new ({_NAMES})"
 CHANGE_RUNS = f"""
@@ -111,6 +116,11 @@ UPDATE runs SET ledger_len = new.ledger_len, ledger_hash = new.ledger_hash, touc
 FROM unnest(%b::text[], %b::int8[], %b::text[]) AS new (run_id, ledger_len, ledger_hash)
 WHERE runs.run_id = new.run_id RETURNING {ROW_COLUMNS}
 """
+DROP_RUNS = "DELETE FROM runs WHERE run_id = ANY(%b::text[])"
+DROP_RECORDS = "DELETE FROM ledger WHERE run_id = ANY(%b::text[])"
+KEEP_IDS = "INSERT INTO removed_runs (run_id) SELECT * FROM unnest(%b::text[]) ON CONFLICT DO NOTHING"
+KEPT_ID = "SELECT 1 FROM removed_runs WHERE run_id = %s"
+KEPT_IDS = "SELECT run_id FROM removed_runs ORDER BY run_id"
 DROP_DELTAS = "DELETE FROM run_deltas WHERE run_id = ANY(%b::text[])"
 ADD_DELTAS = "INSERT INTO run_deltas (run_id, revision, delta) SELECT * FROM unnest(%b::text[], %b::int8[], %b::text[])"
 ADD_RECORDS = "INSERT INTO ledger (run_id, seq, record) SELECT * FROM unnest(%b::text[], %b::int8[], %b::text[])"
@@ -139,7 +149,48 @@ ON CONFLICT (writer_id) DO UPDATE SET batch = excluded.batch, seen_at = now()
 LAST_BATCH = "SELECT batch FROM writers WHERE writer_id = %s FOR UPDATE"
 DROP_WRITER = "DELETE FROM writers WHERE writer_id = %s OR seen_at < now() - interval '7 days'"
 
+# Sharing the runs. A lease of `claim` has no end: it is over when somebody else claims or joins.
+
 NEXT_EPOCH = "UPDATE counters SET value = value + 1 WHERE name = 'epoch' RETURNING value"
+DROP_RUNNERS = "DELETE FROM runners"
+DROP_CLAIMED = "DELETE FROM runners WHERE lease_until = 'infinity'"
+ADD_RUNNER = """
+INSERT INTO runners (epoch, writer_id, pid, host, lease_until)
+VALUES (%s, %s, %s, %s, clock_timestamp() + %s * interval '1 second')
+"""
+ADD_CLAIM = "INSERT INTO runners (epoch, pid, host, lease_until) VALUES (%s, %s, %s, 'infinity')"
+TAKE_ALL = "UPDATE slots SET epoch = %s"
+RENEW = """
+UPDATE runners SET lease_until = clock_timestamp() + %s * interval '1 second' WHERE epoch = %s RETURNING epoch
+"""
+END_STALLED = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND application_name IN
+    (SELECT 'abstractgateway ' || writer_id FROM runners WHERE lease_until < clock_timestamp())
+"""
+DROP_EXPIRED = """
+DELETE FROM runners WHERE epoch IN
+    (SELECT epoch FROM runners WHERE lease_until < clock_timestamp() ORDER BY epoch FOR UPDATE SKIP LOCKED)
+RETURNING epoch
+"""
+STANDING = """
+SELECT (SELECT COUNT(*) FROM runners WHERE lease_until >= clock_timestamp()),
+    EXISTS (SELECT 1 FROM runners WHERE lease_until < clock_timestamp()),
+    ARRAY(SELECT slot FROM slots WHERE epoch = %s)
+"""
+TAKE_SLOTS = """
+UPDATE slots SET epoch = %s WHERE slot IN
+    (SELECT slot FROM slots WHERE epoch IS NULL AND slot BETWEEN %s AND %s ORDER BY slot
+    LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING slot
+"""
+GIVE_SLOTS = "UPDATE slots SET epoch = NULL WHERE epoch = %s AND slot = ANY(%s::int[])"
+LEAVE = "DELETE FROM runners WHERE epoch = %s"
+APPLIER = """
+SELECT pid, host, since FROM runners JOIN slots USING (epoch) WHERE lease_until >= clock_timestamp()
+ORDER BY slot DESC LIMIT 1
+"""
+TELL_RUNNERS = "SELECT pg_notify('abstractgateway', 'shares')"
+LAST_LEASE = "SELECT LEAST(lease_until, clock_timestamp()) FROM runners ORDER BY lease_until DESC LIMIT 1"
 
 ARTIFACT_COLUMNS = "artifact_id, content_type, size_bytes, created_at, blob_id, run_id, tags"
 ARTIFACT_BY_ID = f"SELECT {ARTIFACT_COLUMNS} FROM artifacts WHERE artifact_id = %s"

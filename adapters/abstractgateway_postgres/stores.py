@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,7 +26,7 @@ from .batch import Batch, row_of
 from .checks import adopt_restored, check_server
 from .database import Connection, Database
 from .faults import as_unavailable
-from .locks import EPOCH_BUCKET
+from .fleet import Fleet, FleetWatch
 from .migrations import migrate
 from .news import News
 from .ports import PostgresCommandStore, PostgresLedgerStore, PostgresRunStore
@@ -54,6 +56,8 @@ class PostgresStores:
         )
         self._batches = Writer(database)
         self._writer = GroupWriter(self._write_batch, name="gateway-postgres-writer")
+        self.measures = self._writer.measures
+        self.watch = FleetWatch(database)
         self._news = News(database, self._batches.writer_id, self.look)
 
     def commit(self, commit: Commit) -> CommitReceipt:
@@ -66,7 +70,13 @@ class PostgresStores:
         return self._feed.subscribe(listener)
 
     def claim(self, owner: str) -> int:
-        return self.database.repeatable(_next_epoch)
+        return self.database.repeatable(_claim)
+
+    def share(self, lease_s: float) -> Fleet:
+        """Return what a runner of this process needs to share the runs with others, under leases of `lease_s` s."""
+        fleet = Fleet(self.database, self._batches.writer_id, lease_s)
+        self._news.on_share = fleet.look
+        return fleet
 
     def close(self) -> None:
         """Write what was submitted, and close the connections."""
@@ -150,9 +160,11 @@ class PostgresStores:
         return (row.revision, row.ledger_len) > self._told.get(row.run_id, (0, 0, 0))[:2]
 
 
-def _next_epoch(connection: Connection) -> int:
-    connection.execute(sql.LOCK_BUCKETS, ([EPOCH_BUCKET], [True]))
+def _claim(connection: Connection) -> int:
     ((epoch,),) = connection.execute(sql.NEXT_EPOCH).fetchall()
+    connection.execute(sql.DROP_RUNNERS)
+    connection.execute(sql.ADD_CLAIM, (epoch, os.getpid(), socket.gethostname()))
+    connection.execute(sql.TAKE_ALL, (epoch,))
     return int(epoch)
 
 

@@ -57,7 +57,7 @@ def run_rounds(directory: Path, backend: str, rounds: int, *, runs: int = 8, com
     """
     flows = directory / "flows"
     flows.mkdir(parents=True)
-    _write_bundle(flows / "busy.flow")
+    write_bundle(flows / "busy.flow")
     outside = directory / "outside.txt"
     env = environment(directory / "runtime", backend, FLOWS_DIR=flows, PROVIDER="scripted", MODEL="scripted")
     env["OUTSIDE"] = str(outside)
@@ -177,7 +177,8 @@ def _name_of(record: Any) -> str:
     return ""
 
 
-def _write_bundle(path: Path) -> None:
+def write_bundle(path: Path) -> None:
+    """Write a bundle whose runs call a model three times, then a tool, ask, and end with the answer."""
     manifest = {
         "bundle_format_version": "1",
         "bundle_id": "busy",

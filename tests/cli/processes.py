@@ -48,6 +48,10 @@ class Process:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_for_line(self, pattern: str) -> re.Match[str]:
         """Return the first line that matches; fails when the process ends or says nothing for too long."""
         while True:
@@ -59,8 +63,11 @@ class Process:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
-        self._process.send_signal(number)
+        self.send(number)
         return self.wait()
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
 
     def wait(self) -> int:
         code = self._process.wait(PATIENCE_S)
@@ -98,11 +105,11 @@ class Client:
     """What curl does, in a few lines."""
 
     def __init__(self, port: int, token: str = TOKEN) -> None:
-        self._port = port
+        self.port = port
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     def call(self, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             content = json.dumps(body) if body is not None else None
             connection.request("POST" if body is not None else "GET", path, content, self._headers)
@@ -130,7 +137,7 @@ class Client:
 
     def follow(self, run_id: str, after: int = 0) -> Iterator[tuple[int, Any]]:
         """Yield cursor and record of each step until the run has ended; the server may go away meanwhile."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request("GET", f"/api/gateway/runs/{run_id}/ledger/stream?after={after}", headers=self._headers)
             response = connection.getresponse()

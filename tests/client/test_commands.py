@@ -7,6 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from abstractgateway.cli import main
+from abstractgateway.cli.remote import answer_to, waits_of
+from abstractgateway.errors import Invalid
 from abstractgateway.runtime.chain import verify_chain
 from tests.client.conftest import TOKEN
 
@@ -181,3 +183,26 @@ def test_there_is_no_latest_run_at_first(ag):
 
     assert (said.code, said.out) == (1, "")
     assert "abstractgateway runs start" in said.err
+
+
+def test_tool_calls_are_shown_with_their_arguments_and_approved_or_denied_in_a_word():
+    calls = [{"name": "write_file", "arguments": {"file_path": "a.txt"}, "call_id": "1"}]
+    details = {"kind": "tool_approval", "tool_calls": calls, "digest": "d"}
+    waiting = {"reason": "user", "prompt": "May they?", "details": details}
+    run = {"run_id": "r", "waiting": waiting, "blocked_by": {"kind": "user", "since": "now", **waiting}}
+
+    assert waits_of(run) == [
+        "asks since now: May they?",
+        'write_file {"file_path": "a.txt"}',
+        "answer it with: abstractgateway runs answer r approve, or deny",
+    ]
+    assert answer_to(waiting, "approve") == {"approved": True, "digest": "d"}
+    assert answer_to(waiting, "Deny ") == {"approved": False, "digest": "d"}
+    with pytest.raises(Invalid, match="neither 'approve' nor 'deny'"):
+        answer_to(waiting, "yes please")
+
+
+def test_deltas_of_a_start_go_with_watch(ag):
+    said = ag("runs", "start", "hello", "--deltas")
+
+    assert (said.code, said.err) == (1, "abstractgateway: --deltas: goes with --watch\n")

@@ -13,6 +13,7 @@ FLOORS = (
     "_version",
     "errors",
     "clock",
+    "measures",
     "jsonvalue",
     "ids",
     "config",
@@ -33,7 +34,7 @@ FLOORS = (
     "cli",
     "__main__",
 )
-DOORS_FOR_ADAPTERS = ("", "errors", "config", "security", "service", "jsonvalue", "clock", "ids")
+DOORS_FOR_ADAPTERS = ("", "errors", "config", "security", "service", "jsonvalue", "clock", "ids", "measures")
 THIRD_PARTY_OF_ADAPTERS = {
     "abstractgateway_http": ("werkzeug", "waitress"),
     "abstractgateway_llm": ("urllib3",),

@@ -6,7 +6,7 @@ import io
 import json
 import socket
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,9 @@ from abstractgateway.config import GatewayConfig
 from abstractgateway.errors import Conflict, Invalid, NotFound
 from abstractgateway.runner.deltas import Deltas
 from abstractgateway.service import GatewayService
+from abstractgateway.service.access import Access
+from abstractgateway.service.metrics import Metrics
+from abstractgateway.stores import open_memory_stores
 from abstractgateway_http.hub import HubLimits
 from abstractgateway_http.server import GatewayServer
 
@@ -89,9 +92,11 @@ class StandInGateway:
         self.config = config
         self.ledger = Ledgers()
         self.deltas = Deltas(lambda run_id: None)
+        self.metrics = Metrics(stores=open_memory_stores(), runner=None)
+        self.access = Access()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.failure: Exception | None = None
-        self.runs = SimpleNamespace(start=self._start, get=self._get, list=self._list)
+        self.runs = SimpleNamespace(start=self._start, get=self._get, snapshot=self._snapshot, list=self._list)
         self.commands = SimpleNamespace(submit=self._submit, outcome=self._outcome)
         self.bundles = SimpleNamespace(list=self._bundles, get=self._bundle)
 
@@ -119,6 +124,9 @@ class StandInGateway:
         if run_id not in self.ledger.runs:
             raise NotFound(f"Run {run_id!r} not found")
         return {"run_id": run_id, "status": "running"}
+
+    def _snapshot(self, run_id: str) -> tuple[bytes, int]:
+        return json.dumps(self._get(run_id)).encode(), 1
 
     def _list(self, **given: Any) -> dict[str, Any]:
         self._note("runs.list", **given)
@@ -311,13 +319,17 @@ class LiveGateway:
 
 @pytest.fixture
 def go_live(tmp_path: Path) -> Iterator[Callable[..., LiveGateway]]:
-    """Opens real gateways on a directory of bundles; they are closed at the end of the test."""
+    """Opens real gateways on a directory of bundles; they are closed at the end of the test.
+
+    `given` is what an embedding program gives besides the settings.
+    """
     opened: list[LiveGateway] = []
     flows = tmp_path / "flows"
     flows.mkdir()
 
-    def start(**settings: Any) -> LiveGateway:
-        service = GatewayService.open(config_of(flows_dir=flows, data_dir=tmp_path / "data", **settings))
+    def start(given: Mapping[str, Any] | None = None, **settings: Any) -> LiveGateway:
+        config = config_of(flows_dir=flows, data_dir=tmp_path / "data", **settings)
+        service = GatewayService.open(config, **(given or {}))
         opened.append(LiveGateway(service, GatewayServer(service).start()))
         return opened[-1]
 

@@ -2,17 +2,24 @@ from __future__ import annotations
 
 import pytest
 
+from abstractgateway.errors import Unavailable
 from abstractgateway.security import OPEN_PATHS
 from abstractgateway_http.routes import ROUTES
+from tests.http.conftest import packed
 
 TOKEN = "a-token-of-some-length"
 
 
-def test_every_route_but_the_open_ones_refuses_a_request_without_a_token(gateway, ask):
+def test_every_route_but_the_open_ones_refuses_a_request_without_a_token(make_gateway, serve_gateway, connect_to):
+    gateway = make_gateway(lockout_base_s=0.0)
+    server = serve_gateway(gateway)
     protected = [route for route in ROUTES if route.needs_token]
 
     answers = [
-        ask(route.method, route.path.replace("{", "").replace("}", ""), "Authorization: none") for route in protected
+        connect_to(server)
+        .send(route.method, route.path.replace("{", "").replace("}", ""), "Authorization: none")
+        .answer()
+        for route in protected
     ]
 
     assert len(protected) > 20
@@ -43,7 +50,9 @@ def test_open_paths_tell_strangers_nothing_about_runs_and_bundles(live, connect_
     assert not [body for body in told if run_id.encode() in body or b"echo" in body or b"secret of" in body]
 
 
-def test_no_route_tells_a_stranger_anything_but_that_a_token_is_needed(live, connect_to):
+def test_no_route_tells_a_stranger_anything_but_that_a_token_is_needed(go_live, connect_to):
+    live = go_live(lockout_base_s=0.0)
+    live.upload(packed())
     run_id = live.start(bundle_id="echo")
     names = {"{run_id}": run_id, "{bundle_id}": "echo", "{flow_id}": "root", "{workflow_id}": "echo:root"}
     paths = {route.path for route in ROUTES if route.needs_token}
@@ -147,3 +156,48 @@ def test_security_off_opens_everything(make_gateway, serve_gateway, connect_to):
     )
 
     assert answer.status == 200
+
+
+def test_an_error_of_the_store_shows_neither_paths_nor_secrets(gateway, ask):
+    gateway.failure = Unavailable(f"cannot write with {TOKEN}: [Errno 28] No space left on device: '/srv/data/x.json'")
+
+    answer = ask("GET", "/api/gateway/runs")
+
+    assert answer.json["detail"] == "cannot write with [redacted]: [Errno 28] No space left on device"
+
+
+def test_a_failure_shows_neither_its_text_nor_where_it_was(gateway, ask):
+    gateway.failure = RuntimeError("SELECT secret FROM /srv/data")
+
+    answer = ask("GET", "/api/gateway/runs", "X-Request-Id: r-1")
+
+    assert answer.status == 500
+    assert answer.json["detail"] == "internal error; the server's log has the reason under request id 'r-1'"
+    assert answer.headers["x-request-id"] == "r-1"
+
+
+def test_an_opaque_origin_is_refused_even_where_any_origin_may_call(make_gateway, serve_gateway, connect_to):
+    server = serve_gateway(make_gateway(allowed_origins=("*",)))
+
+    answers = [
+        connect_to(server).send("GET", "/api/gateway/runs", f"Origin: {origin}").answer()
+        for origin in ("null", "https://any.example")
+    ]
+
+    assert [answer.status for answer in answers] == [403, 200]
+    assert "access-control-allow-origin" not in answers[0].headers
+    assert answers[1].headers["access-control-allow-origin"] == "https://any.example"
+    assert "access-control-allow-credentials" not in answers[1].headers
+
+
+def test_refusals_by_limits_can_be_read_by_an_allowed_page(make_gateway, serve_gateway, connect_to):
+    server = serve_gateway(make_gateway(lockout_after=1, max_url_bytes=60))
+    origin = "Origin: http://localhost:3000"
+
+    locked = connect_to(server).send("GET", "/api/gateway/runs", origin, "Authorization: Bearer wrong").answer()
+    long = connect_to(server).send("GET", f"/api/gateway/runs?{'x' * 60}", origin).answer()
+
+    assert [locked.status, long.status] == [429, 414]
+    for answer in (locked, long):
+        assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+        assert "Retry-After" in answer.headers["access-control-expose-headers"]

@@ -236,3 +236,64 @@ def test_an_answer_to_a_question_wakes_whoever_waits(go_live):
         reader.join(10)
 
     assert b'"status":"completed"' in pages[0]
+
+
+DAMAGES = [b'{"run_id":"r","torn', b"", b"\0" * 40, b'{"x":"\xff"}', b'{"x":"a\0b"}', b"[1]", b"  "]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_told_and_the_page_before_it_can_be_read(live, damage):
+    run_id = finished_run(live)
+    whole = live.ask("GET", f"/runs/{run_id}/ledger?limit=1").body
+    live.service.stores.records[run_id][1] = damage
+
+    page = live.ask("GET", f"/runs/{run_id}/ledger")
+    pages = live.ask("POST", "/runs/ledger/batch", body={"runs": [{"run_id": run_id}]})
+    before = live.ask("GET", f"/runs/{run_id}/ledger?limit=1")
+
+    assert {(answer.status, answer.json["code"]) for answer in (page, pages)} == {(503, "ledger_damaged")}
+    assert f"record 2 of the ledger of run '{run_id}'" in page.json["detail"]
+    assert before.body == whole
+
+
+@pytest.mark.parametrize("query", ["", "?include=children"])
+def test_a_stream_ends_before_a_damaged_record_and_does_not_begin_at_it(live, query):
+    run_id = finished_run(live)
+    live.service.stores.records[run_id][1] = b'{"torn'
+
+    with closing(Client(live.server.port)) as client:
+        sent = client.stream(run_id, query=query, version="1.0").read_to_end()
+    again = live.ask("GET", f"/runs/{run_id}/ledger/stream?after=1")
+
+    assert (sent.count(b"event: step"), sent.count(b"event: done")) == (1, 0)
+    assert (again.status, again.json["code"]) == (503, "ledger_damaged")
+
+
+def test_spaces_around_a_stored_record_are_no_damage(live):
+    run_id = finished_run(live)
+    live.service.stores.records[run_id][0] += b" \r"
+
+    assert live.ask("GET", f"/runs/{run_id}/ledger?limit=1").json["next_after"] == 1
+
+
+@pytest.mark.parametrize("path", ["", "/ledger", "/ledger?wait=1&after=999", "/ledger/stream", "/input_data"])
+def test_head_answers_as_get_does_without_a_body(live, path):
+    run_id = finished_run(live)
+
+    head = live.ask("HEAD", f"/runs/{run_id}{path}", has_body=False)
+    got = live.ask("GET", f"/runs/{run_id}{path}")
+
+    assert head.status == got.status == 200
+    for name in ("content-type", "etag", "cache-control"):
+        assert head.headers.get(name) == got.headers.get(name)
+    if "content-length" in got.headers:
+        assert head.headers["content-length"] == got.headers["content-length"]
+
+
+def test_only_a_full_page_may_be_kept_for_ever(live):
+    run_id = finished_run(live)
+
+    full, part = (live.ask("GET", f"/runs/{run_id}/ledger?limit={limit}") for limit in (2, 2000))
+
+    assert full.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert "immutable" not in part.headers.get("cache-control", "")

@@ -28,6 +28,8 @@ class Request:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    content: bytes = b""
+    method: str = "POST"
 
 
 Script = Callable[[Request], Reply | None]
@@ -78,9 +80,14 @@ class Provider:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                request = Request(self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(content))
+                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                body = json.loads(content) if headers.get("content-type") == "application/json" else {}
+                request = Request(self.path, headers, body, content, self.command)
                 reply = provider._reply(request)
                 self.close_connection = reply is None or reply.is_cut
                 if reply is not None:

@@ -209,3 +209,22 @@ def test_an_answer_that_no_ledger_can_keep_is_a_failure(core: Core, monkeypatch:
 
     with pytest.raises(ModelError, match="cannot be stored"):
         ProviderModel(GatewayConfig(provider="mlx", model="m")).generate({"prompt": "p"})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"output": "image"}, {"outputs": ["text", "audio"]}, {"params": {"output": {"modality": "image", "size": "1x1"}}}],
+)
+@pytest.mark.parametrize("name", ["openai", "anthropic", "somebody"])
+def test_output_other_than_text_is_refused(model_of: Open, name: str, asked: dict[str, Any]) -> None:
+    with Provider() as provider, pytest.raises(ModelError, match="models are asked for text only"):
+        model_of(provider, name).generate({"prompt": "p", **asked})
+
+    assert provider.requests == []
+
+
+def test_output_may_be_said_to_be_text(model_of: Open) -> None:
+    with Provider(said(chat())) as provider:
+        answer = model_of(provider).generate({"prompt": "p", "output": {"type": "text"}, "params": {"output": "text"}})
+
+    assert answer["metadata"] == {}

@@ -8,6 +8,7 @@ import pytest
 
 from abstractgateway.runtime.effects.model import call_model
 from abstractgateway.runtime.effects.model_input import MAX_MEDIA_BYTES
+from abstractgateway.runtime.effects.tools import FunctionTools
 from abstractgateway.runtime.models import Effect, EffectOutcome, EffectType, RunState
 from abstractgateway.testing import ScriptedModel
 from tests.runner.bench import Bench
@@ -72,6 +73,30 @@ def test_an_answer_that_stays_cut_off_is_a_failure(payload: dict[str, Any], call
     assert outcome.result is None
     assert "was cut off" in str(outcome.error)
     assert "allow_truncation" in str(outcome.error)
+
+
+def test_the_usage_of_a_call_is_that_of_all_answers_it_took() -> None:
+    schema = {"type": "object", "required": ["n"]}
+    wrong = {"content": "none", "usage": {"input_tokens": 5, "output_tokens": 1, "details": {"cached": 1}}}
+    right = {"content": '{"n": 1}', "usage": {"input_tokens": 7, "output_tokens": 2, "details": {"cached": 3}}}
+
+    outcome = perform(ScriptedModel([wrong, right]), {"prompt": "p", "response_schema": schema})
+
+    assert outcome.result is not None
+    assert outcome.result["usage"] == {"input_tokens": 12, "output_tokens": 3, "details": {"cached": 3}}
+    assert outcome.result["metadata"]["_usage_by_attempt"] == [wrong["usage"], right["usage"]]
+
+
+def test_tools_that_there_are_not_are_named() -> None:
+    handler = call_model(ScriptedModel(["fine"]), FunctionTools({"add": lambda a: a}))
+    payload = {"prompt": "p", "tools": ["add", "sub", {"name": "own"}]}
+
+    outcome = handler(
+        RunState.new(workflow_id="w", entry_node="n", vars={}), Effect(EffectType.LLM_CALL, payload), None
+    )
+
+    assert outcome.result is not None
+    assert outcome.result["metadata"] == {"_unknown_tools": ["sub"]}
 
 
 def test_a_cut_off_answer_is_one_where_that_is_allowed() -> None:

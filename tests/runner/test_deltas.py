@@ -252,6 +252,7 @@ def test_what_abandoned_effects_bring_is_not_taken_in() -> None:
         on_outcome=lambda *given: taken.append(given),
         on_late=lambda *given: over.set(),
         on_deadline=lambda *given: None,
+        has_ended=lambda run_id: False,
     )
     pending = PendingEffect(
         Effect(EffectType.LLM_CALL, {}), StepRecord("r", "s", "n", StepStatus.STARTED), 1, None, 0.0

@@ -76,6 +76,35 @@ def test_many_runs_at_once_perform_each_effect_once(live: Bench) -> None:
     assert handler.calls == Counter({(run_id, number): 1 for run_id in ids for number in range(1, 9)})
 
 
+def test_an_effect_is_not_performed_whose_run_is_cancelled_between_the_intent_and_its_beginning() -> None:
+    bench = Bench(clock=SystemClock())
+    gate, is_durable, may_go_on = Gate(), threading.Event(), threading.Event()
+    bench.handlers = {EffectType.LLM_CALL: gate}
+    submit = bench.stores.submit
+
+    def slow(commit: Any, done: Any) -> None:
+        def late(receipt: Any, error: Any) -> None:
+            is_durable.set()
+            assert may_go_on.wait(PATIENCE_S)
+            done(receipt, error)
+
+        submit(commit, done if is_durable.is_set() else late)
+
+    bench.stores.submit = slow
+    runner = bench.runner(inline=False)
+    runner.start()
+    run_id = bench.start(call_then_end())
+    assert is_durable.wait(PATIENCE_S)
+    command = bench.send(run_id, "cancel")
+    bench.wait_for(lambda: bench.outcome(command)[0] == "applied")
+    may_go_on.set()
+    bench.wait_for(lambda: bench.state(run_id).status is RunStatus.CANCELLED and len(bench.ledger(run_id)) >= 3)
+    runner.stop()
+
+    assert gate.calls == 0
+    assert "not wanted any more" in str(bench.ledger(run_id)[-1]["error"])
+
+
 @pytest.mark.parametrize("type", ["pause", "cancel"])
 def test_a_command_reaches_a_run_whose_effect_is_under_way(live: Bench, type: str) -> None:
     gate = Gate()

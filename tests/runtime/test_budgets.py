@@ -20,6 +20,8 @@ from abstractgateway.runtime import (
     budgets,
     tool_waits,
 )
+from abstractgateway.runtime.effects.model import call_model
+from abstractgateway.testing import ScriptedModel
 from tests.runtime.budgeting import MODEL, PAIR, TALK, TOOLS, WORK, answer, begun, limited, question, said
 from tests.runtime.conftest import Reopen
 from tests.runtime.workflows import Calls, Crash, Json, World, call_then_end, effect, end, loop, outline, spec
@@ -290,15 +292,26 @@ def test_tokens_are_what_the_provider_reports_or_an_estimate(world: World, resul
 
 
 def test_answers_that_were_cut_off_count_as_calls(world: World) -> None:
-    attempts = [{"max_output_tokens": 100, "finish_reason": "length"}, {"max_output_tokens": 600}]
-    cut_off = {"attempts": attempts, "resolved": True}
-    result = {"content": "x", "usage": {"total_tokens": 300}, "metadata": {"_truncation": cut_off}}
+    cut_off = {"content": "x", "finish_reason": "length", "usage": {"input_tokens": 60, "output_tokens": 40}}
+    model = ScriptedModel([cut_off, {"content": "xyz", "usage": {"input_tokens": 60, "output_tokens": 90}}])
     workflow = call_then_end()
-    runtime = limited(world, Calls(EffectOutcome.completed(result)), workflow)
+    runtime = limited(world, call_model(model, None), workflow)
 
     state = runtime.tick(workflow=workflow, run_id=begun(runtime, workflow))
 
-    assert budgets.usage(state.vars) == {"tokens": 400, "model_calls": 2, "tool_calls": 0, "wall_s": None}
+    assert budgets.usage(state.vars) == {"tokens": 250, "model_calls": 2, "tool_calls": 0, "wall_s": None}
+    assert state.vars["_limits"]["estimated_tokens_used"] == 60  # what the next call begins with, not the sum
+
+
+def test_a_call_that_fails_counts_with_what_its_answers_used(world: World) -> None:
+    cut_off = {"content": "x", "finish_reason": "length", "usage": {"input_tokens": 60, "output_tokens": 40}}
+    workflow = call_then_end()
+    runtime = limited(world, call_model(ScriptedModel([cut_off] * 3), None), workflow)
+
+    state = runtime.tick(workflow=workflow, run_id=begun(runtime, workflow))
+
+    assert state.status is RunStatus.FAILED
+    assert budgets.usage(state.vars) == {"tokens": 300, "model_calls": 3, "tool_calls": 0, "wall_s": None}
 
 
 def slow(world: World, seconds: float) -> Calls:

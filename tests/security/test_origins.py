@@ -34,7 +34,7 @@ from abstractgateway.security.origins import OriginList
         ("https://app[!0-3].example", "https://app4.example", True),
         ("https://app[!0-3].example", "https://app/.example", False),
         ("*", "https://anything.example", True),
-        ("*", "null", True),
+        ("*", "null", False),
         ("null", "null", False),
         ("n*", "null", False),
     ],

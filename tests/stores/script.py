@@ -10,7 +10,7 @@ from typing import Any
 
 from abstractgateway.errors import StaleWrite, Unavailable
 from abstractgateway.runtime.chain import verify_chain
-from abstractgateway.runtime.commit import Commit
+from abstractgateway.runtime.commit import Commit, Removal
 from abstractgateway.stores import open_file_stores, open_memory_stores
 from abstractgateway.stores.base import RunQuery, Stores
 from abstractgateway.stores.disk import Disk
@@ -40,6 +40,13 @@ def _change_large(stores: Stores, **changes: Any) -> None:
     stores.commit(Commit(runs=(changing(stored, changes, count=1),)))
 
 
+def _remove(stores: Stores, **runs: bool) -> None:
+    """Remove runs, each with whether its id is kept."""
+    rows = {run_id: stores.runs.row(run_id) for run_id in runs}
+    removed = tuple(Removal(run_id, rows[run_id].revision, keeps) for run_id, keeps in runs.items())
+    stores.commit(Commit(removed=removed))
+
+
 STEPS: tuple[Step, ...] = (
     lambda stores: save(stores, a_run("r1", vars={"text": "é" * 300}), count=2),
     lambda stores: stores.commands.append(a_command("c1", payload={"x": "é"})),
@@ -52,6 +59,9 @@ STEPS: tuple[Step, ...] = (
     lambda stores: stores.commit(Commit(outcome=applied(a_command("c2"), 2), command=a_command("c3"))),
     lambda stores: save(stores, a_run("r4", vars={"large": ["x" * 17_000], "n": 0}), count=1),
     lambda stores: _change_large(stores, n=1),
+    lambda stores: save(stores, a_run("r5", vars={"large": ["y" * 17_000]}), count=2),
+    lambda stores: save(stores, waiting("r6", key="k"), count=1),
+    lambda stores: _remove(stores, r5=False, r6=True),
     lambda stores: save(stores, a_run("r1", current_node="e"), count=4),
     lambda stores: _change_large(stores, n=2, more=["ü" * 600]),
     lambda stores: _change_large(stores, n=3),
@@ -71,7 +81,8 @@ def picture(stores: Stores) -> Picture:
         runs[row.run_id] = (stored, ledger)
     commands, _ = stores.commands.list_after(after=0)
     outcomes = {command.command_id: stores.commands.outcome(command.command_id) for command in commands}
-    return {"runs": runs, "commands": commands, "outcomes": outcomes, "cursor": stores.commands.get_cursor()}
+    commands_read = {"commands": commands, "outcomes": outcomes, "cursor": stores.commands.get_cursor()}
+    return {"runs": runs, "removed": stores.runs.removed_ids(), **commands_read}
 
 
 def pictures() -> list[Picture]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from abstractgateway.errors import Unavailable
+from abstractgateway.errors import StaleWrite, Unavailable
 from abstractgateway.runtime.commit import Commit
 from abstractgateway.stores.base import CommitReceipt, Stores
 from abstractgateway.stores.group import GroupWriter, Submission
-from tests.stores.shapes import PATIENCE_S, Backend, Told, a_command, a_run, save
+from tests.stores.shapes import PATIENCE_S, Backend, Told, a_command, a_run, save, write
 
 RECEIPT = CommitReceipt()
 
@@ -87,3 +87,26 @@ def test_a_listener_may_close_the_stores(
     with pytest.raises(Unavailable, match="closed"):
         stores.commit(Commit(command=a_command("late")))
     assert other.commands.append(a_command("theirs")).seq == (2 if is_mine else 1)
+
+
+def test_what_was_written_is_measured(stores: Stores) -> None:
+    before = stores.measures.commits
+
+    for number in range(3):
+        save(stores, a_run(f"r{number}"))
+
+    assert stores.measures.commits - before == 3
+
+
+def test_batches_are_timed_and_refused_commits_are_not(
+    durable: Backend, opened: Callable[[Backend, Path], Stores], tmp_path: Path
+) -> None:
+    stores = opened(durable, tmp_path)
+    save(stores, a_run())
+    measures = stores.measures
+
+    assert (measures.commits, sum(measures.batches.counts)) == (1, 1)
+    assert measures.batches.seconds >= measures.syncs.seconds >= 0
+    with pytest.raises(StaleWrite):
+        stores.commit(Commit(runs=(write(a_run()),)))
+    assert (measures.commits, sum(measures.batches.counts)) == (1, 1)

@@ -306,3 +306,14 @@ def test_ledgers_are_read_by_turns_whatever_is_remembered_of_them(
                 page = stores.ledger.read(f"r{number}", after, 3)
                 assert [loads(record)["result"]["i"] for record in page.records] == list(range(after + 1, after + 4))
     assert len(stores.view.index._runs) == 2
+
+
+def test_runs_are_counted_by_status(stores: Stores) -> None:
+    none = dict.fromkeys(RunStatus, 0)
+    assert stores.runs.count() == none
+
+    for number, status in enumerate((RunStatus.RUNNING, RunStatus.RUNNING, RunStatus.COMPLETED)):
+        save(stores, a_run(f"r{number}", status=status))
+    save(stores, a_run("r0", status=RunStatus.FAILED))
+
+    assert stores.runs.count() == {**none, RunStatus.RUNNING: 1, RunStatus.COMPLETED: 1, RunStatus.FAILED: 1}

@@ -26,6 +26,7 @@ ROWS: tuple[Setting, ...] = (
         parse_bool,
         "Whether loopback clients may read without a token.",
     ),
+    Setting("open_metrics", env("OPEN_METRICS"), parse_bool, "Whether `/metrics` is answered without a token."),
     Setting(
         "allowed_origins",
         legacy("ALLOWED_ORIGINS"),

@@ -10,6 +10,12 @@ ROWS: tuple[Setting, ...] = (
         "provider", env("PROVIDER", "ABSTRACTFLOW_PROVIDER"), str, "The model provider used where a flow names none."
     ),
     Setting("model", env("MODEL", "ABSTRACTFLOW_MODEL"), str, "The model used where a flow names none."),
+    Setting(
+        "prompt_cache",
+        env("PROMPT_CACHE"),
+        parse_bool,
+        "Whether model calls of a session carry a key for the provider's cache of prompts; a start may say otherwise.",
+    ),
     Setting("openai_base_url", ("OPENAI_BASE_URL",), base_url, "Where the provider `openai` is."),
     Setting("openai_api_key", ("OPENAI_API_KEY",), str, "The key for it."),
     Setting("anthropic_base_url", ("ANTHROPIC_BASE_URL",), base_url, "Where the provider `anthropic` is."),

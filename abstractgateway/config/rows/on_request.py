@@ -10,12 +10,19 @@ ROWS: tuple[Setting, ...] = (
         "direct_calls",
         env("DIRECT_CALLS"),
         at_least(1),
-        "How many model calls may be made for waiting requests at once; two threads of the server stay free in any case.",
+        "How many model calls may be made for waiting requests at once; two threads of the server always stay free.",
     ),
     Setting("direct_timeout_s", env("DIRECT_TIMEOUT_S"), seconds, "How many seconds such a call may take."),
-    Setting("speech_provider", env("SPEECH_PROVIDER"), str, "The provider that reads texts aloud; without it nothing does."),
+    Setting(
+        "speech_provider", env("SPEECH_PROVIDER"), str, "The provider that reads texts aloud; without it nothing does."
+    ),
     Setting("speech_model", env("SPEECH_MODEL"), str, "The model that does it."),
-    Setting("speech_voices", env("SPEECH_VOICES"), parse_list, "The voices that clients are told of; the first is the default."),
+    Setting(
+        "speech_voices",
+        env("SPEECH_VOICES"),
+        parse_list,
+        "The voices that clients are told of; the first is the default.",
+    ),
     Setting(
         "transcription_provider",
         env("TRANSCRIPTION_PROVIDER"),

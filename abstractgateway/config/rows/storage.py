@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..parsing import at_least, base_url, lower, memory_backend
+from ..parsing import at_least, base_url, lower, memory_backend, plain_id, seconds
 from ..setting import Setting, env
 
 ROWS: tuple[Setting, ...] = (
@@ -56,6 +56,19 @@ ROWS: tuple[Setting, ...] = (
         str,
         "With PostgreSQL, a directory that all processes share, for the bytes of artifacts; without one they are in "
         "the database.",
+    ),
+    Setting(
+        "lease_s",
+        env("LEASE_S"),
+        seconds,
+        "With PostgreSQL, after how many seconds of silence the runs of a runner are driven by the others; it says that "
+        "it lives three times as often.",
+    ),
+    Setting(
+        "global_memory_run_id",
+        ("ABSTRACTRUNTIME_GLOBAL_MEMORY_RUN_ID",),
+        plain_id,
+        "The id of the run that holds the memory of the scope `global`.",
     ),
     Setting(
         "memory_store_backend",

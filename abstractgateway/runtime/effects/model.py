@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ...jsonvalue import JsonObject
+from ..model_usage import spent
 from ..models import Effect, EffectOutcome, RunState
 from ..signals import OnDelta, Stop
 from .model_answer import fitting_answer, outcome_of
-from .model_input import ReadArtifact, call_of, media_of, trimmed
+from .model_input import ReadArtifact, call_of, media_of, trimmed, unknown_tools
 from .tools import ToolBox
 
 
@@ -62,8 +63,9 @@ def call_model(
             call.update({"idempotency_key": idempotency_key} if idempotency_key else {})
             answer = fitting_answer(asked, call)
         except Exception as error:  # a model may raise anything; its failure is the effect's, not the process's
-            return EffectOutcome.failed(f"{type(error).__name__}: {error}")
-        return outcome_of(call, answer, {"_input_trimming": trimming} if trimming else {})
+            return EffectOutcome.failed(f"{type(error).__name__}: {error}", asked.spent())
+        notes = {"_input_trimming": trimming, "_unknown_tools": unknown_tools(effect.payload, call)}
+        return outcome_of(call, asked.counted(answer), {name: note for name, note in notes.items() if note})
 
     return perform
 
@@ -83,11 +85,28 @@ class _Asked:
         self._tell: OnDelta | None = told.get("on_delta")
         self._told = told if self._tell is None else {**told, "on_delta": self._show}
         self._has_shown = False
+        self._used: list[Any] = []
 
     def __call__(self, call: JsonObject) -> Any:
         if self._has_shown:
             self._show({"restart": True})
-        return self._model.generate(call, **self._told)
+        self._used.append(None)
+        answer = self._model.generate(call, **self._told)
+        self._used[-1] = answer.get("usage") if isinstance(answer, Mapping) else None
+        return answer
+
+    def spent(self) -> JsonObject | None:
+        """Return `{usage, metadata}` of the answers of a call that failed, None where there was none."""
+        return spent(self._used) if any(self._used) else None
+
+    def counted(self, answer: Any) -> Any:
+        """Return an answer with the usage of all that it took to get it."""
+        if len(self._used) == 1 or not isinstance(answer, Mapping):
+            return answer
+        total = spent(self._used)
+        known = answer.get("metadata")
+        metadata = {**(known if isinstance(known, Mapping) else {}), **total["metadata"]}
+        return {**answer, "usage": total["usage"], "metadata": metadata}
 
     def _show(self, piece: JsonObject) -> None:
         self._has_shown = not piece.get("restart")

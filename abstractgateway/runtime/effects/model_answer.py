@@ -37,7 +37,7 @@ def fitting_answer(generate: Generate, call: JsonObject) -> Any:
     return _noted(again, "_schema_repair", {"attempts": 2, "problems": wrong[:_MOST_TOLD]})
 
 
-def outcome_of(call: JsonObject, answer: Any, notes: Mapping[str, JsonObject]) -> EffectOutcome:
+def outcome_of(call: JsonObject, answer: Any, notes: Mapping[str, Any]) -> EffectOutcome:
     """Return the outcome of a call; `notes` become part of the result's `metadata`."""
     if not isinstance(answer, Mapping):
         return EffectOutcome.failed(f"the model answered {type(answer).__name__}, not an object with 'content'")
@@ -151,7 +151,7 @@ def _another(call: JsonObject, name: str, **changes: Any) -> JsonObject:
     return {**call, **changes, **({"idempotency_key": f"{key}.{name}"} if isinstance(key, str) else {})}
 
 
-def _noted(answer: Any, name: str, note: JsonObject) -> JsonObject:
+def _noted(answer: Any, name: str, note: Any) -> JsonObject:
     metadata = answer.get("metadata")
     known = metadata if isinstance(metadata, Mapping) else {}
     return {**answer, "metadata": {**known, name: note}}

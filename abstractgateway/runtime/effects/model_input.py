@@ -12,7 +12,7 @@ from ...jsonvalue import JsonObject, compact_text
 from ..artifact_refs import REF
 from ..models import RunState
 from ..turns import PENDING_MEDIA
-from .tools import ToolBox
+from .tools import ToolBox, specs_of
 
 ReadArtifact = Callable[[str], "tuple[str, bytes] | None"]
 """Returns the content type and the bytes of an artifact, or None for an unknown id."""
@@ -39,6 +39,12 @@ def call_of(run: RunState, payload: JsonObject, tools: ToolBox | None) -> JsonOb
     call.update({"media": media} if media else {})
     call["params"] = {**_object(call.get("params")), **_cache_key(run, call), "trace_metadata": _trace(run, call)}
     return call
+
+
+def unknown_tools(payload: JsonObject, call: JsonObject) -> list[str]:
+    """Return the names of tools in a payload that its call does without, because there are none of these names."""
+    known = {spec.get("name") for spec in call["tools"]}
+    return [str(item) for item in _listed(payload.get("tools")) if not isinstance(item, dict) and str(item) not in known]
 
 
 def trimmed(run: RunState, call: JsonObject) -> tuple[JsonObject, JsonObject | None]:
@@ -114,18 +120,24 @@ def _trace(run: RunState, call: JsonObject) -> JsonObject:
 
 
 def _cache_key(run: RunState, call: JsonObject) -> JsonObject:
-    """Return the name under which the provider may keep what the calls of a node in a session begin with."""
+    """Return the name under which the provider may keep what the calls of a node in a session begin with.
+
+    A key that the run was given is that name, for all of its nodes.
+    """
     wish = _own(run).get("prompt_cache")
     settings = wish if isinstance(wish, dict) else {"enabled": bool(wish)}
     if not settings.get("enabled") or not run.session_id or _object(call.get("params")).get("prompt_cache_key"):
         return {}
+    if isinstance(settings.get("key"), str) and settings["key"]:
+        return {"prompt_cache_key": settings["key"]}
     named = (run.session_id, call.get("provider"), call.get("model"), run.workflow_id, run.current_node)
     digest = hashlib.sha256("|".join(["v1", *(str(name or "") for name in named)]).encode()).hexdigest()
     return {"prompt_cache_key": f"{settings.get('namespace') or _CACHE_NAMESPACE}:{digest[:24]}"}
 
 
 def _specs(wanted: list[Any], tools: ToolBox | None) -> list[JsonObject]:
-    known = {spec["name"]: spec for spec in tools.specs()} if tools is not None else {}
+    named = [str(item) for item in wanted if not isinstance(item, dict)]
+    known = {spec["name"]: spec for spec in specs_of(tools, named)} if tools is not None and named else {}
     found = (item if isinstance(item, dict) else known.get(str(item)) for item in wanted)
     return [spec for spec in found if spec]
 

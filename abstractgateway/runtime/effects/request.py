@@ -12,9 +12,15 @@ from ..models import Effect, EffectOutcome, RunState
 from ..paths import namespace
 from ..registry import WorkflowRegistry
 
+GLOBAL_RUN_ID = "global_memory"
+"""The id of the run that holds the memory of everybody, where the host names no other."""
+
 
 class EffectRequest(NamedTuple):
-    """One effect to perform inside a draft: whatever it changes becomes durable with the step itself."""
+    """One effect to perform inside a draft: whatever it changes becomes durable with the step itself.
+
+    `global_memory` is the id of the run that holds the memory of everybody.
+    """
 
     draft: Draft
     run: OpenRun
@@ -22,6 +28,7 @@ class EffectRequest(NamedTuple):
     node_id: str
     next_node: str | None
     registry: WorkflowRegistry | None
+    global_memory: str = GLOBAL_RUN_ID
 
     @property
     def state(self) -> RunState:

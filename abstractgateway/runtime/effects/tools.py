@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -36,7 +36,8 @@ class ToolBox(Protocol):
         """Return `[{name, description, parameters}]`; parameters are a JSON schema of the arguments.
 
         Asked anew for each use: tools may come and go. One with `requires_approval: true` is executed only once a
-        person agrees, where the tool mode has them asked.
+        person agrees, where the tool mode has them asked. A box whose `specs` has a parameter `wanted` is given the
+        names of the tools that are about to be used, and may wait for these.
         """
 
     def execute(self, name: str, arguments: JsonObject) -> Any:
@@ -79,6 +80,12 @@ def execute_tool(tools: ToolBox, name: str, arguments: JsonObject, context: Tool
     """Execute a tool of a box, telling the box what it takes of the context."""
     told = {known: _TOLD[known](context) for known in _told_names(tools.execute)}
     return tools.execute(name, arguments, **told)
+
+
+def specs_of(tools: ToolBox, wanted: Collection[str]) -> list[JsonObject]:
+    """Return the specs of a box, telling it which tools are about to be used if it wants to know."""
+    asks: Callable[..., list[JsonObject]] = tools.specs
+    return asks(wanted=wanted) if "wanted" in inspect.signature(asks).parameters else asks()
 
 
 class FunctionTools:
@@ -126,8 +133,8 @@ class CombinedTools:
                     raise Invalid("tools", f"{name!r} is offered by {owners[name]} and by {source.label}; rename one")
                 owners[name] = source.label
 
-    def specs(self) -> list[JsonObject]:
-        return [spec for spec, _ in self._offers().values()]
+    def specs(self, wanted: Collection[str] = ()) -> list[JsonObject]:
+        return [spec for spec, _ in self._offers(wanted).values()]
 
     def execute(self, name: str, arguments: JsonObject, *, tool_context: ToolContext | None = None) -> Any:
         offer = self._offers().get(name)
@@ -137,10 +144,10 @@ class CombinedTools:
             return offer[1].execute(name, arguments)
         return execute_tool(offer[1], name, arguments, tool_context)
 
-    def _offers(self) -> dict[str, tuple[JsonObject, ToolBox]]:
+    def _offers(self, wanted: Collection[str] = ()) -> dict[str, tuple[JsonObject, ToolBox]]:
         found: dict[str, tuple[JsonObject, ToolBox]] = {}
         for source in self._sources:
-            for spec in source.tools.specs():
+            for spec in specs_of(source.tools, wanted):
                 name = str(spec["name"])
                 if name in found:
                     _log.warning("the tool %r of %s is not offered: its name is taken", name, source.label)
@@ -179,7 +186,7 @@ def call_tools(tools: ToolBox, mode: ToolMode = "local") -> Callable[..., Effect
         if not isinstance(calls, list):
             return EffectOutcome.failed("tool_calls requires payload.tool_calls, a list of {name, arguments, call_id}")
         context = ToolContext(run, idempotency_key=idempotency_key, timeout_s=timeout_s, stop=stop)
-        specs = {str(spec["name"]): spec for spec in tools.specs()}
+        specs = {str(spec["name"]): spec for spec in specs_of(tools, [_name_of(call) for call in calls])}
         decided = effect.payload.get(tool_waits.DECIDED)
         if isinstance(decided, dict):
             return EffectOutcome.completed(_approved(tools, specs, calls, decided, context))

@@ -13,15 +13,21 @@ from ..route import Answer, Call, Route
 from . import (
     artifacts,
     attachments,
+    audit,
     bundles,
     commands,
+    discovery,
     embeddings,
     files,
     knowledge,
     ledger,
+    media,
     process,
+    prompt_cache,
+    runner,
     runs,
     schedules,
+    talk,
     visualflows,
 )
 
@@ -43,6 +49,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     *bundles.ROUTES,
     *runs.ROUTES,
+    *runner.ROUTES,
     *schedules.ROUTES,
     *ledger.ROUTES,
     *commands.ROUTES,
@@ -52,6 +59,11 @@ ROUTES: tuple[Route, ...] = (
     *attachments.ROUTES,
     *files.ROUTES,
     *embeddings.ROUTES,
+    *discovery.ROUTES,
+    *talk.ROUTES,
+    *media.ROUTES,
+    *prompt_cache.ROUTES,
+    *audit.ROUTES,
 )
 
 __all__ = ["ROUTES"]

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from ..fields import Field, Mismatch, Reader, text
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
+from ..sessions import into_session
 from ..shapes import named
 from .inputs import TEXTS, optional_text, required_text
 
@@ -41,6 +42,9 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/attachments/upload",
         upload_attachment,
+        scope="run",
+        session=into_session,
+        audited=("session_id", "filename"),
         answers=(Answer("It is stored durably.", named("Attached")),),
         body=(
             required_text("session_id", _SESSION),
@@ -55,6 +59,8 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/attachments/ingest",
         ingest_attachment,
+        scope="run",
+        audited=("session_id", "path"),
         answers=(Answer("It is stored durably.", named("Attached")),),
         body=(
             required_text("session_id", _SESSION),

@@ -7,6 +7,7 @@ from werkzeug.wrappers import Response
 from ..fields import Field, upload
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
+from ..sessions import anything
 from ..shapes import named
 from .inputs import BUNDLE_VERSION, optional_text, switch
 
@@ -76,6 +77,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         _BUNDLES,
         list_bundles,
+        session=anything,
         answers=(Answer("The bundles, by id.", named("BundleList")),),
         query=(
             switch("all_versions", "Every version of each bundle, not only the latest."),
@@ -105,6 +107,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         _ONE,
         get_bundle,
+        session=anything,
         answers=(Answer("The bundle.", named("Bundle")),),
         query=(BUNDLE_VERSION,),
         refusals=(400, 404),
@@ -138,6 +141,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{_ONE}/flows/{{flow_id}}",
         get_flow,
+        session=anything,
         answers=(Answer("The flow.", named("Flow")),),
         query=(BUNDLE_VERSION,),
         refusals=(400, 404),
@@ -146,6 +150,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{_ONE}/flows/{{flow_id}}/input_schema",
         get_input_schema,
+        session=anything,
         answers=(Answer("The inputs, version 1 of the contract.", named("InputSchema")),),
         query=(BUNDLE_VERSION,),
         refusals=(400, 404),
@@ -154,6 +159,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{API}/workflows/{{workflow_id}}/flow",
         get_workflow_flow,
+        session=anything,
         answers=(Answer("The flow.", {"anyOf": [named("Flow"), named("MadeFlow")]}),),
         refusals=(400, 404),
     ),

@@ -7,6 +7,7 @@ from werkzeug.wrappers import Response
 from ..fields import Field
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
+from ..sessions import anything
 from ..shapes import OBJECT, named
 from .inputs import TEXTS, optional_text
 
@@ -33,6 +34,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{API}/semantics",
         get_semantics,
+        session=anything,
         answers=(Answer("The registry, as the operator gave it.", OBJECT),),
         refusals=(501,),
     ),
@@ -40,6 +42,8 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/embeddings",
         create_embeddings,
+        scope="run",
+        session=anything,
         answers=(Answer("The vectors, in the order of the texts.", named("Embeddings")),),
         body=(
             Field("input", TEXTS, required=True, about="A text, or a list of texts."),
@@ -52,6 +56,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{API}/embeddings/config",
         get_embeddings_config,
+        session=anything,
         answers=(Answer("`ok` says whether vectors can be made.", named("EmbeddingsConfig")),),
     ),
 )

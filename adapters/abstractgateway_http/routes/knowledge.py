@@ -32,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/kg/query",
         query_knowledge,
+        scope="read",
         answers=(Answer("The statements.", named("KnowledgeFound")),),
         body=(
             Field(

@@ -8,7 +8,8 @@ from ..fields import Field, cursor_of, cursors, one_of, seconds, whole
 from ..frames import CONTENT_TYPE, EVENTS, TREE_EVENTS, OnePage
 from ..render import awaited_answer, ledger_answer, ledgers_answer, stream_answer
 from ..route import API, Answer, Call, Route
-from ..shapes import TEXT, named
+from ..sessions import of_runs
+from ..shapes import ANYTHING, named
 from ..stream import StreamRequest
 from .inputs import AFTER, LAST_EVENT_ID, LIMIT, switch
 
@@ -68,6 +69,8 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/runs/ledger/batch",
         read_ledgers,
+        scope="read",
+        session=of_runs,
         answers=(Answer("A page of each run.", named("LedgerPages")),),
         body=(
             Field("runs", cursors(_MOST_RUNS), required=True, about="Objects with `run_id` and `after` (default 0)."),
@@ -82,7 +85,7 @@ ROUTES: tuple[Route, ...] = (
             Answer(
                 "`step` events with `cursor` and `record`, `delta` events where asked for, then `done` when the run "
                 "has ended.",
-                TEXT,
+                ANYTHING,
                 CONTENT_TYPE,
             ),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from werkzeug.wrappers import Response
 
 from ..console import page, script, style
-from ..render import json_answer, page_answer
+from ..render import METRICS_TYPE, json_answer, metrics_answer, page_answer
 from ..route import Answer, Call, Route
 from ..shapes import TEXT, shape
 
@@ -24,6 +24,11 @@ def readyz(call: Call) -> Response:
     """Say whether the store can be read and the data directory be written."""
     call.gateway.readiness.check()
     return json_answer({"status": "ready"})
+
+
+def metrics(call: Call) -> Response:
+    """Return what the gateway measures, in the text format of Prometheus."""
+    return metrics_answer(call.gateway.metrics.text())
 
 
 def docs(call: Call) -> Response:
@@ -59,6 +64,13 @@ ROUTES: tuple[Route, ...] = (
         answers=(Answer("They can.", shape(status=TEXT)),),
         refusals=(503,),
         needs_token=False,
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        metrics,
+        answers=(Answer("The measures as they are now.", TEXT, METRICS_TYPE),),
+        refusals=(503,),
     ),
     Route("GET", "/docs", docs, answers=_HTML, needs_token=False, is_listed=False),
     Route("GET", "/redoc", docs, answers=_HTML, needs_token=False, is_listed=False),

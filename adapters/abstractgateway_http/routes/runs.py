@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from werkzeug.wrappers import Response
 
+from ..awaiting import answer_when, prefer
 from ..fields import Field, choice, json_object, key_text, query_text, text, whole
 from ..render import json_answer, tagged_answer
 from ..route import API, Answer, Call, Route
+from ..sessions import into_session, listed
 from ..shapes import named
 from .inputs import optional_text, switch
 
@@ -14,7 +19,15 @@ from .inputs import optional_text, switch
 def start_run(call: Call) -> Response:
     """Start a run; it is durable when the answer is sent."""
     key = call.headers["Idempotency-Key"]
-    return json_answer({"run_id": call.gateway.runs.start(**call.body, idempotency_key=key)})
+    run_id = call.made["run_id"] = call.gateway.runs.start(**call.body, idempotency_key=key)
+    runs = call.gateway.runs
+    return answer_when(
+        call, run_id, {"run_id": run_id}, partial(_settled, runs, run_id), lambda: {"run": runs.get(run_id)}
+    )
+
+
+def _settled(runs: Any, run_id: str) -> dict[str, Any] | None:
+    return {"run": runs.get(run_id)} if runs.is_settled(run_id) else None
 
 
 def list_runs(call: Call) -> Response:
@@ -24,8 +37,8 @@ def list_runs(call: Call) -> Response:
 
 def get_run(call: Call) -> Response:
     """Describe one run."""
-    run = call.gateway.runs.get(call.path["run_id"])
-    return tagged_answer(call.request, run, run["revision"])
+    body, revision = call.gateway.runs.snapshot(call.path["run_id"])
+    return tagged_answer(call.request, body, revision)
 
 
 def get_input_data(call: Call) -> Response:
@@ -43,6 +56,9 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/runs/start",
         start_run,
+        scope="run",
+        session=into_session,
+        audited=("bundle_id", "bundle_version", "flow_id", "session_id"),
         answers=(Answer("The run is stored durably and will be driven.", named("Started")),),
         body=(
             optional_text("bundle_id", "The bundle, or `id@version`."),
@@ -63,6 +79,7 @@ ROUTES: tuple[Route, ...] = (
                 key_text(255),
                 about="The same key again answers with the run of the first start; with another body it is refused.",
             ),
+            prefer("answer with the `run` as soon as it has ended or waits for something from outside"),
         ),
         refusals=(400, 404, 409),
     ),
@@ -70,6 +87,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         f"{API}/runs",
         list_runs,
+        session=listed,
         answers=(Answer("The runs.", named("RunList")),),
         query=(
             Field("limit", whole(1, 500), default=lambda: 50, about="How many at most."),

@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 from ..fields import Field, Mismatch, Reader, choice, json_object, key_text, whole
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
+from ..sessions import into_session
 from ..shapes import named
 from .inputs import optional_text, required_text, switch
 
@@ -16,7 +17,8 @@ from .inputs import optional_text, required_text, switch
 def start_schedule(call: Call) -> Response:
     """Run a flow at times; the schedule is durable when the answer is sent."""
     key = call.headers["Idempotency-Key"]
-    return json_answer({"run_id": call.gateway.schedules.create(**call.body, idempotency_key=key)})
+    run_id = call.made["run_id"] = call.gateway.schedules.create(**call.body, idempotency_key=key)
+    return json_answer({"run_id": run_id})
 
 
 def get_next_times(call: Call) -> Response:
@@ -39,6 +41,9 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/runs/schedule",
         start_schedule,
+        scope="run",
+        session=into_session,
+        audited=("bundle_id", "bundle_version", "flow_id", "session_id"),
         answers=(Answer("The schedule is stored durably, as a run, and will be driven.", named("Started")),),
         body=(
             required_text("bundle_id", "The bundle, or `id@version`."),

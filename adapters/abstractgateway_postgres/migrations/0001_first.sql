@@ -4,7 +4,7 @@
 -- `number` is the order in which runs were stored, `touched` the order in which they were written.
 -- `changed` is the transaction that wrote the row last: whoever asks for the rows of all transactions that were not
 -- over when they last looked misses none, which no sequence can promise while several writers commit at once.
--- `owner`, `epoch`, `lease_until` and `ready_at` are for runners that share the runs.
+-- `slot` is what runners divide the runs by; a run is in that of its parent.
 CREATE TABLE runs (
     run_id text COLLATE "C" PRIMARY KEY,
     number bigint GENERATED ALWAYS AS IDENTITY,
@@ -26,10 +26,7 @@ CREATE TABLE runs (
     ledger_len bigint NOT NULL,
     ledger_hash text COLLATE "C",
     delta_count integer NOT NULL DEFAULT 0,
-    owner text COLLATE "C",
-    epoch bigint NOT NULL DEFAULT 0,
-    lease_until timestamptz,
-    ready_at timestamptz,
+    slot integer NOT NULL,
     body text NOT NULL
 );
 CREATE INDEX runs_changed ON runs (changed);
@@ -40,8 +37,28 @@ CREATE INDEX runs_session ON runs (session_id, updated_s, number) WHERE session_
 CREATE INDEX runs_parent ON runs (parent_run_id, created_s, run_id) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX runs_timers ON runs (wait_due) WHERE wait_due IS NOT NULL;
 CREATE INDEX runs_wait_key ON runs (wait_key) WHERE wait_key IS NOT NULL;
-CREATE INDEX runs_ready ON runs (ready_at) WHERE ready_at IS NOT NULL;
-CREATE INDEX runs_leases ON runs (lease_until) WHERE owner IS NOT NULL;
+
+-- The runs that were removed, as far as their ids are kept.
+CREATE TABLE removed_runs (run_id text COLLATE "C" PRIMARY KEY);
+
+-- The processes that drive runs, each under an epoch that its commits carry. A commit holds the row, so that nobody can
+-- declare an epoch over while something is being written under it.
+CREATE TABLE runners (
+    epoch bigint PRIMARY KEY,
+    writer_id text COLLATE "C",
+    pid integer NOT NULL,
+    host text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    lease_until timestamptz NOT NULL
+);
+
+-- Who drives the runs of which slot. The last slot has no runs: whoever holds it applies the commands.
+CREATE TABLE slots (
+    slot integer PRIMARY KEY,
+    epoch bigint REFERENCES runners ON DELETE SET NULL
+);
+INSERT INTO slots (slot) SELECT generate_series(0, 128);
+CREATE INDEX slots_epoch ON slots (epoch);
 
 -- What changed in a large checkpoint since `runs.body` was written; `runs.delta_count` says how many there are.
 CREATE TABLE run_deltas (

@@ -21,7 +21,6 @@ class Fields(Protocol):
         """Return the first of these fields that is there and not null."""
 
 
-
 def scope_of(request: EffectRequest, *, may_be_all: bool) -> str:
     """Return the scope an effect names, `run` by default. Raises `Invalid` for an unknown one."""
     scope = str(request.payload.get("scope") or "run").strip().lower()

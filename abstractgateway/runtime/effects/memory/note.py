@@ -24,7 +24,7 @@ def memory_note(request: EffectRequest) -> EffectOutcome:
     scope, tags = scope_of(request, may_be_all=False), tags_of(request.payload.get("tags"))
     is_kept = flag(request, "keep_in_context", "keepInContext")
     artifacts, base = artifacts_of(request), base_run(request)
-    owner = open_owner(request.draft, base.state, scope)
+    owner = open_owner(request.draft, base.state, scope, request.global_memory)
     body = _body(request, note)
     artifact_id = store_json(artifacts, body, run_id=owner.state.run_id, tags={"kind": NOTE, **tags})
     add_span(request.draft, owner, _span(request, artifact_id, body, tags))

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from ....jsonvalue import JsonObject
 from ...draft import Draft, OpenRun
 from ...models import RunState, RunStatus
+from ..request import GLOBAL_RUN_ID
 from .inputs import SCOPES
 
 SESSION_MEMORY = "__session_memory__"
 GLOBAL_MEMORY = "__global_memory__"
-GLOBAL_RUN_ID = "global_memory"
 
 _PLAIN_SESSION_ID = re.compile(r"[a-zA-Z0-9_-]{1,200}\Z")
 """The length leaves room for the prefix: a run id has at most 255 characters."""
@@ -32,21 +32,23 @@ def session_memory_id(session_id: str) -> str:
     return f"session_memory_sha_{hashlib.sha256(session_id.encode()).hexdigest()[:32]}"
 
 
-def owner_run_id(peek: Callable[[str], RunState | None], base: RunState, scope: str) -> str:
+def owner_run_id(
+    peek: Callable[[str], RunState | None], base: RunState, scope: str, global_id: str = GLOBAL_RUN_ID
+) -> str:
     """Return the id of the run that holds the memory of a scope as seen from a run; `peek` looks at others.
 
     The session of a run without a session id is the tree it belongs to.
     """
     if scope == "global":
-        return GLOBAL_RUN_ID
+        return global_id
     if scope == "run":
         return base.run_id
     return session_memory_id(base.session_id) if base.session_id else _root_of(peek, base)
 
 
-def open_owner(draft: Draft, base: RunState, scope: str) -> OpenRun:
+def open_owner(draft: Draft, base: RunState, scope: str, global_id: str) -> OpenRun:
     """Open the run that holds the memory of a scope, made where it is missing."""
-    owner_id = owner_run_id(draft.peek, base, scope)
+    owner_id = owner_run_id(draft.peek, base, scope, global_id)
     session_id = base.session_id if scope == "session" else None
     workflow_id = SESSION_MEMORY if scope == "session" else GLOBAL_MEMORY
     return draft.find(owner_id) or draft.create(_new_owner(draft, owner_id, workflow_id, session_id))
@@ -58,10 +60,10 @@ def open_session_owner(draft: Draft, session_id: str) -> OpenRun:
     return draft.find(owner_id) or draft.create(_new_owner(draft, owner_id, SESSION_MEMORY, session_id))
 
 
-def find_owners(draft: Draft, base: RunState, scope: str) -> list[OpenRun]:
+def find_owners(draft: Draft, base: RunState, scope: str, global_id: str) -> list[OpenRun]:
     """Open the runs that hold the memory of a scope, for `all` of every scope; those that do not exist are left out."""
     scopes = SCOPES if scope == "all" else (scope,)
-    ids = dict.fromkeys(owner_run_id(draft.peek, base, wanted) for wanted in scopes)
+    ids = dict.fromkeys(owner_run_id(draft.peek, base, wanted, global_id) for wanted in scopes)
     opened = (draft.find(run_id) for run_id in ids)
     return [run for run in opened if run is not None]
 

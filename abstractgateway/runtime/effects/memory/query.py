@@ -99,7 +99,7 @@ def _at_most(request: EffectRequest, effort: Effort, name: str, otherwise: int, 
 
 def _candidates(request: EffectRequest, scope: str) -> list[Found]:
     """Return the spans of a scope, newest first; evidence is not memory."""
-    owners = find_owners(request.draft, base_run(request).state, scope)
+    owners = find_owners(request.draft, base_run(request).state, scope, request.global_memory)
     spans = [(span, owner.state) for owner in owners for span in spans_of(owner.state)]
     order = newest_first([span for span, _ in spans if span.get("kind") != EVIDENCE])
     owner_of = {id(span): owner for span, owner in spans}

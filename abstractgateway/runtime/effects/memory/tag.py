@@ -28,7 +28,7 @@ def memory_tag(request: EffectRequest) -> EffectOutcome:
     if scope == "all" and isinstance(named[0], int):
         raise Invalid("span_id", "is a number, which means nothing in scope 'all'; give the span's artifact id")
     is_merged = flag(request, "merge") is not False
-    owners = find_owners(request.draft, base_run(request).state, scope)
+    owners = find_owners(request.draft, base_run(request).state, scope, request.global_memory)
     applied = [_tag(request, owner, named[0], tags, is_merged) for owner in _with_span(owners, named[0])]
     shown = ", ".join(f"{name}={tag}" for name, tag in applied[0]["tags"].items())
     output = f"Tagged span_id={applied[0]['artifact_id']}: {shown}"

@@ -1,0 +1,42 @@
+"""How signals end a process: the first one in order, the second one at once. Whatever is durable then stays."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def signals_end_at_once() -> Iterator[None]:
+    """Let the signals that end a process do so at once, wherever it is; only a main thread can see to that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def first_signal() -> Iterator[Callable[[], int]]:
+    """Yield what waits for the first signal; the next one ends the process at once."""
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()  # unlike an event, it may be used in a signal handler
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        for other in _ENDING:
+            signal.signal(other, signal.SIG_DFL)
+        told.put(number)
+
+    with signals_end_at_once():
+        for number in _ENDING:
+            signal.signal(number, tell)
+        yield told.get

@@ -1,0 +1,87 @@
+"""The commands `abstractgateway token …`: named tokens with scopes, for whoever need not do everything."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ..clock import SystemClock, parse_iso
+from ..config import GatewayConfig
+from ..errors import Invalid
+from ..security.scopes import SCOPES
+from ..service.access import tokens_path
+from ..service.tokens import NamedTokens
+from .remote import show
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+_DAYS = re.compile(r"(\d{1,5})d\Z")
+
+
+def add_token_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `token` to a parser."""
+    token = commands.add_parser("token", help="make, list and revoke named tokens with scopes")
+    kinds = token.add_subparsers(required=True, metavar="what")
+    create = kinds.add_parser("create", help="make a token and print it, once")
+    create.add_argument("name", help="what it is for; the audit log shows it")
+    create.add_argument("--scope", action="append", required=True, choices=SCOPES, help="what it may do; repeatable")
+    create.add_argument("--session", help="the only session whose runs it may see and touch")
+    create.add_argument("--expires", help="when it stops working: an ISO date or time, or days from now such as 90d")
+    create.set_defaults(command=_create)
+    listing = kinds.add_parser("list", help="list the tokens, without what they are")
+    listing.set_defaults(command=_list)
+    revoke = kinds.add_parser("revoke", help="take a token away, at once and for every process")
+    revoke.add_argument("name", help="its name or id")
+    revoke.set_defaults(command=_revoke)
+    for parser in (create, listing, revoke):
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _tokens() -> NamedTokens:
+    return NamedTokens(tokens_path(GatewayConfig.from_env()))
+
+
+def _create(arguments: argparse.Namespace) -> None:
+    expires_at = expiry(arguments.expires, SystemClock().now()) if arguments.expires else None
+    about, text = _tokens().create(arguments.name, arguments.scope, session_id=arguments.session, expires_at=expires_at)
+    if arguments.json:
+        show({**about, "token": text})
+        return
+    print(text)
+    print(
+        f"This is the token {about['name']!r}; it is shown this once. It may: {', '.join(about['scopes'])}.",
+        file=sys.stderr,
+    )
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    tokens = _tokens().listed()
+    if arguments.json:
+        show(tokens)
+        return
+    for token in tokens:
+        until = f"until {token['expires_at']}" if token["expires_at"] else "for good"
+        state = "expired" if token["expired"] else until
+        session = f" session {token['session_id']}" if token["session_id"] else ""
+        print(f"{token['id']}  {token['name']:<24} {','.join(token['scopes'])}{session}  {state}")
+
+
+def _revoke(arguments: argparse.Namespace) -> None:
+    about = _tokens().revoke(arguments.name)
+    if arguments.json:
+        show(about)
+    else:
+        print(f"The token {about['name']!r} is revoked.")
+
+
+def expiry(text: str, now: datetime) -> datetime:
+    """Return the time that `--expires` names; a bare date is its first moment in UTC. Raises `Invalid`."""
+    days = _DAYS.match(text.strip())
+    with suppress(OverflowError):
+        return now + timedelta(days=int(days[1])) if days else parse_iso(text, field="expires")
+    raise Invalid("expires", f"{text!r} is beyond the years that there are")

@@ -1,0 +1,232 @@
+"""What pages of other sites can do to a gateway on this machine, shown with a real browser.
+
+The gateway asks for no token here, so nothing but the rules about hosts, origins and content types is in the way.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.attacks.browser import Browser, Page, find_browser, opened_browser
+from tests.attacks.target import API, Target, attacked
+from tests.cli.processes import TOKEN
+
+pytestmark = pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
+
+EVIL = "evil.example"
+START = {"bundle_id": "hello", "input_data": {}}
+SENT = "async (url, options) => { try { const r = await fetch(url, options); return [r.type, r.status]; }"
+SENT += " catch (error) { return ['failed', error.name]; } }"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A gateway that asks for no token."""
+    settings = {"PROTECT_READ": "0", "PROTECT_WRITE": "0"}
+    with attacked(tmp_path_factory.mktemp("attacked"), **settings) as target:
+        yield target
+
+
+class EmptyPages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/javascript" if self.path.endswith(".js") else "text/html")
+        self.end_headers()
+        self.wfile.write(b"window.evil = true" if self.path.endswith(".js") else b"<title>evil</title><body></body>")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def evil() -> Iterator[str]:
+    """The address of another site."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), EmptyPages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://{EVIL}:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def evil_page(browser: Browser, evil: str) -> Page:
+    return browser.page().open(evil + "/")
+
+
+def sent(page: Page, url: str, **options: Any) -> list[Any]:
+    found: list[Any] = page.run(f"({SENT})({json.dumps(url)}, {json.dumps(options)})")
+    return found
+
+
+def runs(target: Target) -> list[Any]:
+    status, answer = target.ask(f"{API}/runs")
+    assert status == 200
+    found: list[Any] = answer["items"]
+    return found
+
+
+def url_of(target: Target, path: str, host: str = "127.0.0.1") -> str:
+    return f"http://{host}:{target.port}{path}"
+
+
+def test_the_gateway_is_open_to_who_is_not_a_page(open_gateway: Target) -> None:
+    """Otherwise the refusals below would prove nothing."""
+    before = len(runs(open_gateway))
+
+    status, _ = open_gateway.ask(f"{API}/runs/start", START, token="none")
+
+    assert status == 200
+    assert len(runs(open_gateway)) == before + 1
+
+
+def test_a_name_that_was_rebound_to_this_machine_reaches_nothing(browser: Browser, open_gateway: Target) -> None:
+    before = runs(open_gateway)
+    page = browser.page().open(url_of(open_gateway, "/docs", EVIL))
+
+    read = sent(page, f"{API}/runs")
+    written = sent(
+        page, f"{API}/runs/start", method="POST", body=json.dumps(START), headers={"Content-Type": "application/json"}
+    )
+
+    assert "host_not_allowed" in page.run("document.body.innerText")
+    assert [read, written] == [["basic", 403]] * 2
+    assert runs(open_gateway) == before
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_simple_request_of_another_site_starts_nothing(
+    evil_page: Page, open_gateway: Target, content_type: str
+) -> None:
+    before = runs(open_gateway)
+    options = {
+        "method": "POST",
+        "mode": "no-cors",
+        "body": json.dumps(START),
+        "headers": {"Content-Type": content_type},
+    }
+
+    assert sent(evil_page, url_of(open_gateway, f"{API}/runs/start"), **options) == ["opaque", 0]
+
+    assert runs(open_gateway) == before
+
+
+def test_a_request_that_needs_leave_does_not_get_it(evil_page: Page, open_gateway: Target) -> None:
+    before = runs(open_gateway)
+    options = {"method": "POST", "body": json.dumps(START), "headers": {"Content-Type": "application/json"}}
+
+    assert sent(evil_page, url_of(open_gateway, f"{API}/runs/start"), **options) == ["failed", "TypeError"]
+
+    assert runs(open_gateway) == before
+
+
+def test_a_form_of_another_site_starts_nothing(browser: Browser, evil: str, open_gateway: Target) -> None:
+    before = runs(open_gateway)
+    page = browser.page().open(evil + "/")
+    # The body of a form in text/plain can be made to be JSON.
+    name, _, value = json.dumps(START | {"x": "="}).rpartition("=")
+    page.run(
+        "(() => { const form = document.createElement('form'), input = document.createElement('input');"
+        f"form.method = 'post'; form.enctype = 'text/plain'; form.target = 'answer';"
+        f"form.action = {json.dumps(url_of(open_gateway, f'{API}/runs/start'))};"
+        f"input.name = {json.dumps(name)}; input.value = {json.dumps(value)};"
+        "const frame = document.createElement('iframe'); frame.name = 'answer';"
+        "form.append(input); document.body.append(frame, form);"
+        "return new Promise(done => { frame.onload = () => done(true); form.submit(); }); })()"
+    )
+
+    assert runs(open_gateway) == before
+
+
+def test_another_site_reads_no_answer(evil_page: Page, open_gateway: Target) -> None:
+    for path in (f"{API}/runs", "/api/health", "/openapi.json"):
+        assert sent(evil_page, url_of(open_gateway, path)) == ["failed", "TypeError"]
+
+
+def test_an_event_source_of_another_site_hears_nothing(evil_page: Page, open_gateway: Target) -> None:
+    _, started = open_gateway.ask(f"{API}/runs/start", START)
+    url = url_of(open_gateway, f"{API}/runs/{started['run_id']}/ledger/stream")
+
+    heard = evil_page.run(
+        f"new Promise(done => {{ const source = new EventSource({json.dumps(url)});"
+        "source.onmessage = source.onopen = () => done('heard');"
+        "source.addEventListener('step', () => done('heard'));"
+        "source.onerror = () => { done('refused'); source.close(); }; })"
+    )
+
+    assert heard == "refused"
+
+
+@pytest.mark.parametrize("frame", ["sandboxed", "data"])
+def test_a_page_without_an_origin_reads_and_starts_nothing(evil_page: Page, open_gateway: Target, frame: str) -> None:
+    before = runs(open_gateway)
+    url = json.dumps(url_of(open_gateway, f"{API}/runs/start"))
+    script = (
+        f"fetch({url}, {{method: 'POST', mode: 'no-cors', body: '{{}}'}}).then(r => r.type, e => e.name)"
+        f".then(a => fetch({url.replace('/start', '')}).then(r => a + r.status, e => a + ' ' + e.name))"
+        ".then(a => parent.postMessage(a + ' ' + self.origin, '*'))"
+    )
+    html = json.dumps(f"<script>{script}</script>").replace("</", "<\\/")
+    place = f"f.sandbox = 'allow-scripts'; f.srcdoc = {html};"
+    if frame == "data":
+        place = f"f.src = 'data:text/html,' + encodeURIComponent({html});"
+
+    told = evil_page.run(
+        "new Promise(done => { onmessage = event => done(event.data);"
+        f"const f = document.createElement('iframe'); {place} document.body.append(f); }})"
+    )
+
+    assert told == "opaque TypeError null"
+    assert runs(open_gateway) == before
+
+
+def test_the_page_of_the_routes_cannot_be_framed(
+    browser: Browser, evil_page: Page, evil: str, open_gateway: Target
+) -> None:
+    health, docs = (url_of(open_gateway, path) for path in ("/api/health", "/docs"))
+    for url in (health, docs):
+        evil_page.run(
+            "new Promise(done => { const f = document.createElement('iframe');"
+            f"f.onload = f.onerror = () => done(true); f.src = {json.dumps(url)}; document.body.append(f); }})"
+        )
+
+    shown = browser.frame_urls()
+    assert health in shown
+    assert docs not in shown
+
+
+def test_the_page_of_the_routes_runs_no_script_but_its_own(browser: Browser, evil: str, open_gateway: Target) -> None:
+    page = browser.page().open(url_of(open_gateway, "/docs"))
+
+    page.run(
+        "new Promise(done => { const inline = document.createElement('script'); inline.textContent = 'window.evil = 1';"
+        "const foreign = document.createElement('script');"
+        f"foreign.src = {json.dumps(evil + '/x.js')}; foreign.onload = foreign.onerror = () => done(true);"
+        "document.body.append(inline, foreign); })"
+    )
+
+    assert page.run("window.evil") is None
+    assert sent(page, evil + "/") == ["failed", "TypeError"]
+
+
+def test_the_page_of_the_routes_lists_and_tries_every_route(browser: Browser, target: Target) -> None:
+    page = browser.page().open(url_of(target, "/docs"))
+    status, document = target.ask("/openapi.json")
+    page.run(
+        "new Promise(done => { const look = () => document.querySelector('form') ? done(1) : setTimeout(look, 20); look(); })"
+    )
+    shown = page.run("document.body.textContent")
+
+    assert status == 200
+    assert [path for path in document["paths"] if path not in shown] == []
