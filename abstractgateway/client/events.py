@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,10 @@ from typing import Protocol
 from ..errors import GatewayError
 
 MAX_LINE_BYTES = 67_108_864
-"""Longer than any record that a gateway keeps inline, short enough not to fill the memory."""
+"""How long a line, and the data of an event, may be: longer than any record that a gateway keeps inline, short enough not
+to fill the memory."""
+
+_PAUSE_MS = re.compile(r"[0-9]{1,9}")
 
 
 class Lines(Protocol):
@@ -34,7 +38,7 @@ def frames(source: Lines) -> Iterator[Frame]:
     A frame without data, which only sets the id or the pause, is given as an event without data.
     """
     kind, data, last_id, retry_s = "message", list[str](), "", None
-    is_begun = False
+    is_begun, size = False, 0
     while raw := source.readline(MAX_LINE_BYTES):
         if not raw.endswith(b"\n"):
             if len(raw) >= MAX_LINE_BYTES:
@@ -44,7 +48,7 @@ def frames(source: Lines) -> Iterator[Frame]:
         if not line:
             if is_begun:
                 yield Frame(kind, "\n".join(data), last_id, retry_s)
-            kind, data, retry_s, is_begun = "message", [], None, False
+            kind, data, retry_s, is_begun, size = "message", [], None, False, 0
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -53,7 +57,10 @@ def frames(source: Lines) -> Iterator[Frame]:
             kind = value
         elif name == "data":
             data.append(value)
+            size += len(raw)
+            if size > MAX_LINE_BYTES:
+                raise GatewayError(f"an event of the stream has more than {MAX_LINE_BYTES} bytes", code="line_too_long")
         elif name == "id" and "\0" not in value:
             last_id = value
-        elif name == "retry" and value.isdecimal():
+        elif name == "retry" and _PAUSE_MS.fullmatch(value):
             retry_s = int(value) / 1000

@@ -94,7 +94,7 @@ class GatewayConfig:
     mcp_timeout_s: float = 300.0
     mcp_max_output_bytes: int = 262_144
     security: bool = True
-    auth_tokens: tuple[str, ...] = ()
+    auth_tokens: tuple[str, ...] = field(default=(), repr=False)
     protect_read: bool = True
     protect_write: bool = True
     dev_read_no_auth: bool = False

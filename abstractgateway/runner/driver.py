@@ -79,9 +79,9 @@ class Driver:
     failed unexpectedly (it is to come back through `retry`), `on_lease_lost` is called when another runner owns the
     runs now, `on_not_due` when a run is to be offered again at a time (seconds since the epoch), `on_put_aside` when
     one has to be unblocked later. `on_committed` is called with each run whose steps became durable, by the store's
-    writer, and must be quick. `deltas`, `on_deadline`, `on_late` and `is_sure` are those of `Performances`. `holds` says
-    whether the runs of a slot are to be driven here; where they are no more, an effect that is under way is taken in,
-    and no step is taken.
+    writer, and must be quick. `deltas`, `on_deadline`, `on_late` and `is_sure` are those of `Performances`. `holds`
+    says whether the runs of a slot are to be driven here; where they are no more, an effect that is under way is taken
+    in, and no step is taken.
     """
 
     def __init__(
@@ -140,9 +140,7 @@ class Driver:
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
 
-    def offer(
-        self, run_id: str, revision: int = _ALWAYS_NEWS, born: RunWrite | None = None, *, slot: int = 0
-    ) -> None:
+    def offer(self, run_id: str, revision: int = _ALWAYS_NEWS, born: RunWrite | None = None, *, slot: int = 0) -> None:
         """Say that a run may be able to go on; a run that is being driven is looked at again afterwards."""
         with self._lock:
             if run_id in self._owned:

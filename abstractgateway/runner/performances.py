@@ -50,8 +50,8 @@ class Performances:
     go on from what is stored, the effect and its outcome. `on_late` is called with outcomes that came afterwards, and
     `on_deadline` with an effect that begins and the seconds it may take; it is to come back through `time_out`.
     `deltas` is where the pieces of results go. `is_sure` says, at the last moment, whether the runs are still to be
-    driven here; where they are not, `on_dropped` is called with the run's id, and nothing is performed. `has_ended` says
-    whether a run has ended since its effect was decided on.
+    driven here; where they are not, `on_dropped` is called with the run's id, and nothing is performed. `has_ended`
+    says whether a run has ended since its effect was decided on.
     """
 
     def __init__(

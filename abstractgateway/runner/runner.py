@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..clock import Clock
 from ..errors import GatewayError, LeaseLost
@@ -27,8 +27,8 @@ from .late import LateOutcomes
 from .lock import Holder, RunnerLock
 from .performances import Performance
 from .pool import InlinePool, Pool, ThreadPool
-from .tenure import SoleTenure, Tenure
 from .run_log import RunLog
+from .tenure import SoleTenure, Tenure
 from .timers import Timers
 
 _log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ CLOCK_LOOK_S = 5.0
 class Runner:
     """Drives the runs of a store that belong to the gateway.
 
-    Whoever holds `lock` drives; one that waits for it holds `standby`, so that others can tell that there is one. With a
-    `tenure` it drives its share of the runs, and there is no lock.
+    Whoever holds `lock` drives; one that waits for it holds `standby`, so that others can tell that there is one. With
+    a `tenure` it drives its share of the runs, and there is no lock.
     `registry_of` returns where a run looks for its workflow and those of its children; without it they are what
     `find_workflow` finds. A runner is started once and stopped once. With `inline` there is no thread: `run_until_idle`
     does the work, and no effect can be timed out, because it is performed in between.
@@ -76,7 +76,7 @@ class Runner:
         self._runtime = runtime
         self._clock = clock
         self._tenure = tenure or SoleTenure(stores, ACTOR, lock, standby)
-        self._to_take_up: set[int] = set()
+        self._to_take_up: list[Collection[int]] = []  # slots that have come, and were not looked through yet
         self._advance_workers = advance_workers
         self._wake = threading.Event()
         self._timers: Timers[tuple[str, int]] = Timers()  # run ids and their slots, by seconds since the epoch
@@ -212,20 +212,21 @@ class Runner:
 
     def _take_up(self) -> bool:
         """Look for what there is to do in slots that have come; say whether there were any."""
-        self._to_take_up.update(self._tenure.take_gained())
-        slots = frozenset(self._to_take_up)
-        if not slots:
+        self._to_take_up += filter(None, [self._tenure.take_gained()])
+        if not self._to_take_up:
             return False
         self._has_commands = True
-        for row in self._stores.runs.find(RunQuery(statuses=(RunStatus.RUNNING,), limit=None)):
-            if row.slot in slots:
-                self._driver.hear(row)
+        for row in self._found(RunQuery(statuses=(RunStatus.RUNNING,), limit=None)):
+            self._driver.hear(row)
         timers = RunQuery(statuses=(RunStatus.WAITING,), wait_reason=WaitReason.UNTIL, limit=None)
-        for row in self._stores.runs.find(timers):
-            if row.slot in slots:
-                self._note_timer(row)
-        self._to_take_up -= slots
+        for row in self._found(timers):
+            self._note_timer(row)
+        self._to_take_up.clear()
         return True
+
+    def _found(self, query: RunQuery) -> list[RunRow]:
+        rows = self._stores.runs.find(query)
+        return [row for row in rows if any(row.slot in slots for slots in self._to_take_up)]
 
     def _keep_share(self) -> bool:
         """Follow what has become of the share of the runs; say whether there is more to do."""

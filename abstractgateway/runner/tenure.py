@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 from ..stores.base import Stores
 from .lock import RunnerLock
 
-ALL_RUNS = 0
-"""The one slot of a store whose runs are not shared out."""
+ALL_SLOTS = range(sys.maxsize)
 
 
 class Tenure(Protocol):
@@ -63,7 +63,7 @@ class SoleTenure:
         self._owner = owner
         self._lock = lock
         self._standby = standby
-        self._gained: tuple[int, ...] = ()
+        self._gained: Collection[int] = ()
 
     def begin(self, on_change: Callable[[], None], drives: Callable[[int], bool]) -> int | None:
         if self._lock is not None and not self._lock.try_acquire():
@@ -71,7 +71,7 @@ class SoleTenure:
                 self._standby.try_acquire()
             return None
         epoch = self._stores.claim(self._owner)
-        self._gained = (ALL_RUNS,)
+        self._gained = ALL_SLOTS
         if self._standby is not None:
             self._standby.release()
         return epoch

@@ -165,8 +165,11 @@ def _required(
     _check: _Check, value: Any, argument: Any, _schema: Mapping[str, Any], path: str, _depth: int
 ) -> Iterator[str]:
     if isinstance(value, Mapping):
-        missing = (str(name) for name in _list_of("required", argument) if name not in value)
-        yield from (_said(_at(path, name), "is missing") for name in missing)
+        names = _list_of("required", argument)
+        odd = next((name for name in names if not isinstance(name, str)), None)
+        if odd is not None:
+            raise _Unusable(f"the schema requires {_shown(odd)}, which is no name")
+        yield from (_said(_at(path, name), "is missing") for name in names if name not in value)
 
 
 def _additional(

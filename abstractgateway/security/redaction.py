@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from ..config import GatewayConfig
+from ..config import GatewayConfig, McpServers
+from ..config.mcp_servers import FOR_CHILDREN
 
 REDACTED = "[redacted]"
 
 _LEAST_SECRET = 6
 """Shorter texts are no secrets, and taking them out would make a log unreadable."""
 
+_TELLING = re.compile(r"(?i)key|token|secret|passw|credential|auth")
 _SHAPES = (
     re.compile(r"(?i)(\bauthorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\",}\]]+"),
     re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{6,}"),
@@ -44,7 +46,8 @@ class Redactor:
         """Return a redactor that knows every secret of the settings."""
         keys = (getattr(config, name) for name in vars(config) if name.endswith("_api_key"))
         password = urlsplit(config.database_url).password if config.database_url else None
-        return Redactor(str(secret) for secret in (*config.auth_tokens, *keys, password) if secret)
+        of_servers = secrets_of(config.mcp_servers) if config.mcp_servers is not None else ()
+        return Redactor(str(secret) for secret in (*config.auth_tokens, *keys, password, *of_servers) if secret)
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
@@ -60,6 +63,18 @@ class Redactor:
     def known(self, text: str) -> str:
         """Return a text without the secrets of the settings; what only looks like a secret stays."""
         return self._known.sub(REDACTED, text) if self._known is not None else text
+
+
+def secrets_of(servers: McpServers) -> Iterator[str]:
+    """Return what MCP servers are given that must not be seen: their headers, and the secrets of their environments."""
+    yield from (value for name, value in servers.environment.items() if name not in FOR_CHILDREN)
+    for entry in servers.entries.values():
+        given = entry if isinstance(entry, dict) else {}
+        headers, env = given.get("headers"), given.get("env")
+        if isinstance(headers, dict):
+            yield from (str(value).rpartition(" ")[2] for value in headers.values())
+        if isinstance(env, dict):
+            yield from (str(value) for name, value in env.items() if _TELLING.search(str(name)))
 
 
 class RedactingFormatter(logging.Formatter):

@@ -25,8 +25,8 @@ from .commands import CommandService
 from .embeddings import Embedder, EmbeddingService
 from .knowledge import KnowledgeService
 from .ledger import LedgerService
-from .metrics import Metrics
 from .media import Media
+from .metrics import Metrics
 from .on_request import OnRequest
 from .readiness import Readiness
 from .run_inputs import RunInputs

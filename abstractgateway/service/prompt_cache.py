@@ -17,8 +17,6 @@ from ..jsonvalue import JsonObject, dumps_canonical
 KEYED_PROVIDERS = ("openai", "openrouter", "openai-compatible")
 """Those that are told the key; what others do with a cache is their own affair."""
 
-OPERATIONS = ("stats", "set", "update", "fork", "clear", "prepare_modules", "save", "load")
-
 _LABEL_CHARS = 36
 _NO_LABEL = re.compile(r"[^A-Za-z0-9_-]+")
 _PARTS = (("s", "session_id"), ("b", "bundle_id"), ("v", "bundle_version"), ("f", "flow_id"), ("t", "template_id"))
@@ -44,7 +42,7 @@ class PromptCacheService:
         return {**answer, "capabilities": told, **({} if told["supported"] else _refusal(provider))}
 
     def control(self, operation: str, *, provider: str, model: str, key: str | None = None) -> JsonObject:
-        """Say that an operation on a cache at the provider is not there; `operation` is one of `OPERATIONS`."""
+        """Say that an operation on a cache at the provider, such as `set` or `fork`, is not there."""
         named = {"provider": provider, "model": model, **({"key": key} if key else {})}
         return {"supported": False, "operation": operation, **named, **_refusal(provider), "capabilities": _NONE}
 

@@ -31,8 +31,14 @@ class RunnerStatus:
         such process. `last_seen` is when an owner was last known to be there, None where there never was one.
         """
         owner = self._owner()
-        standby = self._standby.holder() if self._standby is not None else None
+        standby = self._standby_of(owner)
         return {"owner": _as_json(owner), "standby": _as_json(standby), "last_seen": self._last_seen(owner)}
+
+    def _standby_of(self, owner: Holder | None) -> Holder | None:
+        """Return who waits; a process that has just become the owner waits no more."""
+        standby = self._standby.holder() if self._standby is not None else None
+        is_owner = standby is not None and owner is not None and (standby.pid, standby.host) == (owner.pid, owner.host)
+        return None if is_owner else standby
 
     def _owner(self) -> Holder | None:
         if self._runner is not None and self._runner.is_owner:

@@ -15,7 +15,7 @@ from ..runtime.models import RunState
 from ..stores.base import Stores
 from .direct_calls import DirectCalls
 from .history import run_tree
-from .ledger_digest import LedgerDigest, ledger_digest
+from .ledger_digest import MAX_CHARS, LedgerDigest, ledger_digest
 from .model_choice import Chosen, ModelChoice
 from .run_events import RunEvent, RunEvents
 
@@ -184,7 +184,7 @@ class TalkService:
         with self._calls.place():
             run_ids = run_tree(self._stores.runs, run.run_id) if include_subruns else [run.run_id]
             digest = ledger_digest(self._stores, run, run_ids=run_ids)
-            said = self._said(chosen, task.format(digest=digest.text), messages)
+            said = self._said(chosen, task.format(digest=digest.text), _latest(messages))
         return _Answer(
             text=said["content"].strip(),
             provider=chosen.provider or said.get("provider"),
@@ -244,6 +244,18 @@ def _checked(messages: Sequence[JsonObject]) -> list[JsonObject]:
     if not said:
         raise Invalid("messages", "has no message with a content")
     return said
+
+
+def _latest(messages: list[JsonObject]) -> list[JsonObject]:
+    """Return the last message and as many before it as a model can read together with a digest."""
+    left = MAX_CHARS
+    kept: list[JsonObject] = []
+    for message in reversed(messages):
+        left -= len(message["content"])
+        if left < 0 and kept:
+            break
+        kept.append(message)
+    return kept[::-1]
 
 
 def _question(messages: list[JsonObject]) -> str:

@@ -200,7 +200,24 @@ Listener = Callable[[Changes], None]
 Done = Callable[[CommitReceipt | None, Exception | None], None]
 
 
-class RunStore(Protocol):
+class CountsRuns(Protocol):
+    """How many runs there are."""
+
+    def count(self) -> dict[RunStatus, int]:
+        """Return how many runs have each status; 0 for one that none has."""
+
+
+class KeepsIds(Protocol):
+    """Which runs there once were."""
+
+    def was_removed(self, run_id: str) -> bool:
+        """Say whether a run of this id was removed by a commit that keeps the id."""
+
+    def removed_ids(self) -> list[str]:
+        """Return the ids of removed runs that were kept, in any order."""
+
+
+class RunStore(CountsRuns, KeepsIds, Protocol):
     """The checkpoints of runs; `stores.queries` adds the queries of AbstractRuntime's stores on top."""
 
     def save(self, run: RunState) -> None:
@@ -215,20 +232,11 @@ class RunStore(Protocol):
     def find(self, query: RunQuery) -> list[RunRow]:
         """Return the rows that a query wants."""
 
-    def count(self) -> dict[RunStatus, int]:
-        """Return how many runs have each status; 0 for one that none has."""
-
     def waiting_on(self, wait_keys: Iterable[str]) -> list[str]:
         """Return the ids of the runs that wait on one of these keys, oldest wait first."""
 
     def children_of(self, run_id: str) -> list[str]:
         """Return the ids of the runs whose parent is this run, oldest first."""
-
-    def was_removed(self, run_id: str) -> bool:
-        """Say whether a run of this id was removed by a commit that keeps the id."""
-
-    def removed_ids(self) -> list[str]:
-        """Return the ids of removed runs that were kept, in any order."""
 
 
 class LedgerStore(Protocol):
@@ -291,7 +299,20 @@ class ArtifactMetadata:
         return {name: getattr(self, name) for name in ArtifactMetadata.__dataclass_fields__}
 
 
-class ArtifactStore(Protocol):
+class ForgetsArtifacts(Protocol):
+    """Taking artifacts away."""
+
+    def delete(self, artifact_id: str) -> bool:
+        """Forget an artifact; False for an unknown id. Raises `Conflict` when it is a part of a run's ledger."""
+
+    def delete_by_run(self, run_id: str, *, keep: Collection[str] = ()) -> int:
+        """Forget all artifacts of a run but those to `keep`, and return how many there were; for runs that are gone."""
+
+    def gc(self, *, dry_run: bool = True) -> JsonObject:
+        """Drop the bytes that no artifact refers to, and return what was, or would be, dropped."""
+
+
+class ArtifactStore(ForgetsArtifacts, Protocol):
     """Blobs, addressed by their content."""
 
     def store(
@@ -323,15 +344,6 @@ class ArtifactStore(Protocol):
     def list_by_run(self, run_id: str) -> list[ArtifactMetadata]:
         """Return the artifacts stored for a run, the newest first."""
 
-    def delete(self, artifact_id: str) -> bool:
-        """Forget an artifact; False for an unknown id. Raises `Conflict` when it is a part of a run's ledger."""
-
-    def delete_by_run(self, run_id: str, *, keep: Collection[str] = ()) -> int:
-        """Forget all artifacts of a run but those to `keep`, and return how many there were; for runs that are gone."""
-
-    def gc(self, *, dry_run: bool = True) -> JsonObject:
-        """Drop the bytes that no artifact refers to, and return what was, or would be, dropped."""
-
 
 class StorePorts(Protocol):
     """The four ports of a backend."""
@@ -349,8 +361,8 @@ class StorePorts(Protocol):
     def artifacts(self) -> ArtifactStore: ...
 
 
-class Stores(StorePorts, Protocol):
-    """A backend: its ports, and the one way to change runs, ledgers and commands together.
+class Watched(Protocol):
+    """What an operator wants to know of a backend.
 
     `problems` is what it found broken and went on without, oldest first; `measures` is what this process wrote to it.
     """
@@ -360,6 +372,10 @@ class Stores(StorePorts, Protocol):
 
     @property
     def measures(self) -> CommitMeasures: ...
+
+
+class Stores(StorePorts, Watched, Protocol):
+    """A backend: its ports, and the one way to change runs, ledgers and commands together."""
 
     def commit(self, commit: Commit) -> CommitReceipt:
         """Make a commit durable and return.

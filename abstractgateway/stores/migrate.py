@@ -73,6 +73,7 @@ def picture(source: HeldStores, target: Stores, on_progress: OnProgress = lambda
     progress = Progress()
     _copy(source, target, progress, on_progress)
     with source.held():
+        _follow_removals(source, target)
         rows = _copy(source, target, progress, on_progress)
     if rows != _all_rows(target):
         raise Unavailable("the runs of the copy read differently", code="store_damaged")
@@ -87,10 +88,26 @@ def picture(source: HeldStores, target: Stores, on_progress: OnProgress = lambda
 
 def _copy(source: Stores, target: Stores, progress: Progress, on_progress: OnProgress) -> list[RunRow]:
     rows = _copy_runs(source, target, progress, on_progress)
-    kept = tuple(Removal(run_id, 0, keeps_id=True) for run_id in _kept_only_by(source, target))
-    target.commit(Commit(removed=kept))
+    _remove(target, [Removal(run_id, _revision(target, run_id), True) for run_id in _kept_only_by(source, target)])
     _copy_commands(source, target, progress)
     return rows
+
+
+def _follow_removals(source: Stores, target: Stores) -> None:
+    """Remove from the target the runs that were removed from the source since they were copied."""
+    known = {row.run_id for row in _all_rows(source)}
+    gone = (row for row in _all_rows(target) if row.run_id not in known)
+    _remove(target, [Removal(row.run_id, row.revision) for row in gone])
+
+
+def _revision(stores: Stores, run_id: str) -> int:
+    row = stores.runs.row(run_id)
+    return row.revision if row is not None else 0
+
+
+def _remove(target: Stores, removals: list[Removal]) -> None:
+    if removals:
+        target.commit(Commit(removed=tuple(removals)))
 
 
 def _kept_only_by(source: Stores, target: Stores) -> set[str]:
@@ -161,6 +178,8 @@ def _writes_of(
 ) -> Iterator[RunWrite]:
     """Yield the writes that bring a run up to date; the last one has its state."""
     stored = source.runs.open(run_id)
+    if stored is None and source.runs.row(run_id) is None:
+        return  # it was removed meanwhile
     if stored is None:
         raise Unavailable(f"run {run_id!r} cannot be read", code="store_damaged")
     expected, has = known.revision if known else 0, target.ledger.count(run_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..compose import as_tool_box, build_runtime, knowledge_in, workspace_policy
+from ..compose import build_runtime, knowledge_in, workspace_policy
 from ..config import GatewayConfig
 from ..errors import Invalid, NotFound
 from ..hosts import BundleHost, FlowSet, HostedWorkflows, Hosts, StartedFlows
@@ -15,7 +15,7 @@ from ..jsonvalue import JsonObject
 from ..knowledge import MemoryTripleStore
 from ..runner import Runner
 from ..runtime.effects.model import LanguageModel
-from ..runtime.effects.tools import ToolBox
+from ..runtime.effects.tools import ToolBox, as_tool_box
 from ..runtime.lifecycle import is_paused, resume
 from ..runtime.models import RunState, WaitReason, WaitState
 from ..service.runs import RunService

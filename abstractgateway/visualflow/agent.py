@@ -231,7 +231,7 @@ def _numbered(call: JsonObject, fresh: str, taken: set[str]) -> JsonObject:
     identity = str(call.get("call_id") or call.get("id") or fresh)
     while identity in taken:
         identity, fresh = fresh, f"{fresh}_"
-    return {"name": call.get("name"), "arguments": call.get("arguments"), "call_id": identity}
+    return {"name": _text(call.get("name")), "arguments": call.get("arguments"), "call_id": identity}
 
 
 def _retold(call: JsonObject) -> JsonObject:
@@ -239,7 +239,7 @@ def _retold(call: JsonObject) -> JsonObject:
     arguments = call["arguments"]
     if not isinstance(arguments, dict):
         arguments = {"not_an_object": _text(arguments)[:_MOST_SHOWN_CHARS]} if arguments else {}
-    return {**call, "name": safe_name(_text(call["name"])), "arguments": arguments}
+    return {**call, "name": safe_name(call["name"]), "arguments": arguments}
 
 
 def _perform(loop: _Loop) -> StepPlan:
@@ -297,7 +297,7 @@ def _observation(call: JsonObject, result: JsonObject) -> JsonObject:
     output = result.get("output")
     if result.get("success") is False:
         output = f"Error: {result.get('error') or output or 'the tool failed'}"
-    name = safe_name(_text(call["name"]))
+    name = safe_name(call["name"])
     return {"role": "tool", "content": _text(output), "name": name, "tool_call_id": call["call_id"]}
 
 

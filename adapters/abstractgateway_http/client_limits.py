@@ -77,5 +77,7 @@ def close_late(channels: Iterable[Any], now: float) -> None:
     takes nothing of an answer.
     """
     for channel in channels:
-        if channel.is_stuck(now) or (not channel.requests and channel.arrival.is_over(now)):
+        if channel.is_stuck(now):
+            channel.handle_close()  # `will_close` is heeded when the client takes something
+        elif not channel.requests and channel.arrival.is_over(now):
             channel.will_close = True

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from threading import RLock
 from typing import Any, Protocol
 
@@ -256,8 +256,7 @@ class LimitedParser(HTTPRequestParser):
             self.headers["HOST"] = self.proxy_netloc
         limit = self._body_limit(self.path, self.headers.get("AUTHORIZATION"))
         if limit:
-            self.adj = copy(self.adj)
-            self.adj.max_request_body_size = limit + _READ_BEYOND_LIMIT
+            self.adj = _with_limit(self.adj, limit + _READ_BEYOND_LIMIT)
 
     def _check_head(self) -> None:
         if self.version not in ("1.0", "1.1"):
@@ -268,6 +267,14 @@ class LimitedParser(HTTPRequestParser):
             raise ParsingError("Content-Length and Transfer-Encoding must not be sent together")
         if "TRANSFER_ENCODING" in self.headers:  # waitress takes it out where it means something
             raise ParsingError("HTTP/1.0 knows no Transfer-Encoding")
+
+
+@lru_cache(maxsize=16)  # a copy takes longer than most requests, and there are few limits
+def _with_limit(adj: Any, most_bytes: int) -> Any:
+    """Return a server's settings with another limit for bodies."""
+    limited = copy(adj)
+    limited.max_request_body_size = most_bytes
+    return limited
 
 
 def _check_lines(head: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,13 +15,11 @@ from abstractgateway.jsonvalue import JsonObject, dumps
 
 from .budget import Budget
 from .errors import ModelError, Refused
-from .openai_chat import error_text
 from .providers import Endpoint
-from .transport import parsed
+from .transport import parsed, reason_in
 
 _CHUNK_BYTES = 65_536
 _MOST_OF_AN_ERROR = 65_536
-_MOST_SHOWN = 500
 _MOST_CONNECTIONS = 8
 
 
@@ -113,15 +110,8 @@ def _read(response: urllib3.BaseHTTPResponse, most: int, budget: Budget) -> byte
 def _refusal(response: urllib3.BaseHTTPResponse, endpoint: Endpoint, budget: Budget) -> ModelError:
     text = _read(response, _MOST_OF_AN_ERROR, budget).decode("utf-8", "replace")
     said = endpoint.key.hidden_in_error(text)
-    message = f"{response.status}: {_message(said)}"
+    message = f"{response.status}: {reason_in(said)}"
     return Refused(message, said=said) if response.status in (400, 422) else ModelError(message)
-
-
-def _message(said: str) -> str:
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(said)
-        said = (error_text(value) or said) if isinstance(value, dict) else said
-    return " ".join(said.split())[:_MOST_SHOWN] or "no reason given"
 
 
 def _reason(error: HTTPError, timeout_s: float) -> str:

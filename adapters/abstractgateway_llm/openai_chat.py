@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,9 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty
 _WISHES = ("reasoning_effort", "prompt_cache_key", "parallel_tool_calls")
 _PARAMS = (*_SAMPLING, *_WISHES, "stop", "tool_choice", "thinking")
 _STREAM = "stream"
+_CACHE_KEY = "prompt_cache_key"
+_MOST_KEY_CHARS = 64
+"""OpenAI refuses longer keys; of those the hash is sent, which has exactly as many."""
 
 
 class Chat:
@@ -148,6 +152,8 @@ def error_text(body: JsonObject) -> str:
 
 def _params(call: JsonObject) -> tuple[JsonObject, list[str]]:
     params, unused = params_of(call, _PARAMS)
+    if len(str(params.get(_CACHE_KEY) or "")) > _MOST_KEY_CHARS:
+        params[_CACHE_KEY] = hashlib.sha256(str(params[_CACHE_KEY]).encode()).hexdigest()
     thinking = params.pop("thinking", None)
     if isinstance(thinking, str) and thinking:
         params.setdefault("reasoning_effort", thinking)

@@ -181,7 +181,7 @@ class Transport:
 
     def _refusal(self, endpoint: Endpoint, response: urllib3.BaseHTTPResponse, budget: Budget) -> ModelError:
         said = endpoint.key.hidden_in_error(_beginning(response, budget))
-        message = f"{response.status}: {_message(said)}"
+        message = f"{response.status}: {reason_in(said)}"
         is_passing = response.status in _PASSING and response.headers.get("x-should-retry") != "false"
         if is_passing and "insufficient_quota" not in said:
             return Passing(message, pause_s=self._asked_pause(response.headers))
@@ -226,7 +226,8 @@ def _beginning(response: urllib3.BaseHTTPResponse, budget: Budget) -> str:
     return said[:_MOST_OF_AN_ERROR].decode("utf-8", "replace")
 
 
-def _message(said: str) -> str:
+def reason_in(said: str) -> str:
+    """Return what the body of a refusal says, as one short line."""
     try:
         value = json.loads(said)
     except (ValueError, RecursionError):

@@ -71,8 +71,9 @@ class McpTools:
         say, such as `readOnlyHint`, is the server's word, and nothing to rely on.
         """
         names = self._servers if wanted is None else {name.partition("__")[0] for name in wanted}
-        for name in self._servers.keys() & names if self._listed_by is not None else ():
-            self._settled[name].wait(max(0.0, self._listed_by - self._clock.monotonic()))
+        if self._listed_by is not None:
+            for name in self._servers.keys() & names:
+                self._settled[name].wait(max(0.0, self._listed_by - self._clock.monotonic()))
         return [spec for _, connection in sorted(self._connections.items()) for spec in connection.specs]
 
     def problems(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.agents import Gateway, gateway, needs_bundles
 from tests.acceptance.strict_provider import Answer, by_rule, call, in_turn, tools_said
-from tests.cli.processes import PATIENCE_S
+from tests.cli.processes import PATIENCE_S, question_in
 from tests.llm.provider import KEY, Provider, Reply, Request, failed, streamed
 
 pytestmark = needs_bundles
@@ -294,6 +294,21 @@ def test_an_agent_asks_its_user_over_http(tmp_path: Path) -> None:
     assert (wait["prompt"], wait["choices"]) == ("Which city?", ["Paris", "Rome"])
     assert run["output"]["response"] == "Paris it is"
     assert tools_said(provider.bodies[1]) == ["Paris"]
+
+
+def test_a_conversation_within_a_run_goes_on_until_its_user_stops(tmp_path: Path) -> None:
+    script, replies = in_turn(Answer("a poem"), Answer("a better poem")), iter(["Make it better", "stop"])
+    with Provider(script=script) as provider, gateway(tmp_path, provider) as running:
+        run_id = running.client.start(bundle_id="basic-followup", input_data={"prompt": "write a poem"})
+        for cursor, record in running.client.follow(run_id):
+            key = question_in(record)
+            if key is not None:
+                running.client.answer(run_id, key, next(replies), f"c-{cursor}")
+        run = running.client.run(run_id)
+
+    said = [message["content"] for message in provider.bodies[1]["messages"] if message["role"] != "system"]
+    assert run["status"] == "completed"
+    assert said == ["write a poem", "a poem", "Make it better"]
 
 
 def test_a_cancel_ends_a_run_whose_model_hangs(tmp_path: Path, gate: threading.Event) -> None:

@@ -104,19 +104,22 @@ class Browser:
     def page(self) -> Page:
         """Open a tab."""
         target = self.send("Target.createTarget", {"url": "about:blank"})["targetId"]
-        session = self.send("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        return Page(self, session)
+        return self._attached(target)
 
-    def frame_urls(self) -> list[str]:
-        """Return what the frames of other sites show, in all tabs."""
+    def frame_texts(self) -> dict[str, str]:
+        """Return what the frames of other sites show, in all tabs, by the URL that they were sent to."""
         found = self.send("Target.getTargets", {})["targetInfos"]
-        return [str(target["url"]) for target in found if target["type"] == "iframe"]
+        frames = [target for target in found if target["type"] == "iframe"]
+        return {frame["url"]: self._attached(frame["targetId"]).run("document.body.innerText") for frame in frames}
 
     def close(self) -> None:
         os.close(self._out)
         self._process.terminate()
         self._process.wait(PATIENCE_S)
         os.close(self._in)
+
+    def _attached(self, target: str) -> Page:
+        return Page(self, self.send("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"])
 
     def _read(self) -> Any:
         while b"\0" not in self._seen:

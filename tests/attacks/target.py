@@ -7,7 +7,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def p99(sorted_values: list[float]) -> float:
 
 
 @contextmanager
-def attacked(directory: Path, **settings: Any) -> Iterator[Target]:
-    """Serve a gateway with the sample flows; it ends with the block."""
-    with serve(env=environment(directory / "data", "memory", **settings)) as process:
+def attacked(directory: Path, *, env: Mapping[str, str] | None = None, **settings: Any) -> Iterator[Target]:
+    """Serve a gateway with the sample flows, and further variables in its environment; it ends with the block."""
+    with serve(env={**environment(directory / "data", "memory", **settings), **(env or {})}) as process:
         yield Target(process, port_of(process))

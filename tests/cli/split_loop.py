@@ -54,8 +54,12 @@ class _Split:
         self._processes: dict[str, Process] = {}
 
     def __enter__(self) -> _Split:
-        for name in ("api", "runner"):
-            self.start(name)
+        try:
+            for name in ("api", "runner"):
+                self.start(name)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -8,13 +8,13 @@ import json
 import signal
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.processes import PATIENCE_S, TOKEN, Client, environment, port_of, serve
+from tests.cli.processes import PATIENCE_S, TOKEN, Client, Process, environment, port_of, serve
 from tests.cli.test_split import runner
 
 RUNNER = "/api/gateway/runner"
@@ -143,6 +143,30 @@ def test_schedules_fire_in_the_other_process(split: Client) -> None:
     assert len(children) >= 2
 
 
+def test_a_schedule_runs_what_was_put_in_the_place_of_its_bundle(split: Client) -> None:
+    upload(split, a_bundle("talk", "1.0.0", {"talk": saying("one")}))
+    schedule = split.call("/api/gateway/runs/schedule", {**TWICE, "interval": "1h"})["run_id"]
+    wait_until(lambda: executions(split, schedule) == ["one"])
+    upload(split, a_bundle("talk", "1.0.0", {"talk": saying("another one")}), overwrite=True)
+    now = {"command_id": "c-1", "run_id": schedule, "type": "resume", "payload": {"payload": {"mode": "run_now"}}}
+    split.call("/api/gateway/commands", now)
+
+    wait_until(lambda: executions(split, schedule) == ["another one", "one"])
+
+
+def executions(client: Client, schedule: str) -> list[str]:
+    """Return what the ended runs of a schedule said, the latest first."""
+    children = client.call(f"/api/gateway/runs?parent_run_id={schedule}")["items"]
+    ended = [client.run(child["run_id"]) for child in children if child["status"] == "completed"]
+    return [run["output"]["said"] for run in ended]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < until
+
+
 def test_a_server_comes_back_without_a_run_noticing(env: dict[str, str]) -> None:
     with runner(env):
         with serve("--no-runner", env=env) as api:
@@ -186,3 +210,29 @@ def told_when(client: Client, is_there: Any) -> Any:
     while not is_there(told := client.call(RUNNER)):
         assert time.monotonic() < until, told
     return told
+
+
+def test_what_is_deprecated_by_one_server_is_not_started_by_another(env: dict[str, str]) -> None:
+    with serve("--no-runner", env=env) as one, serve("--no-runner", env=env) as other:
+        here, there = Client(port_of(one)), Client(port_of(other))
+        upload(here, a_bundle("talk", "1.0.0", {"talk": saying("one")}))
+        there.start(bundle_id="talk")
+        here.call("/api/gateway/bundles/talk/deprecate", {"reason": "old"})
+        with pytest.raises(AssertionError, match="deprecated: old"):
+            there.start(bundle_id="talk")
+        here.call("/api/gateway/bundles/talk/undeprecate", {})
+        there.start(bundle_id="talk")
+
+
+def test_a_token_that_is_made_beside_a_server_is_accepted_and_revoked_at_once(env: dict[str, str]) -> None:
+    with serve("--no-runner", env=env) as api:
+        port = port_of(api)
+        with Process("-m", "abstractgateway", "token", "create", "ci", "--scope", "read", env=env) as made:
+            assert made.wait() == 0, made.output
+        text = next(word for line in made.output for word in line.split() if word.startswith("agw_"))
+        client = Client(port, token=text)
+        client.call("/api/gateway/runs")
+        with Process("-m", "abstractgateway", "token", "revoke", "ci", env=env) as revoked:
+            assert revoked.wait() == 0, revoked.output
+        with pytest.raises(AssertionError, match="unauthorized"):
+            client.call("/api/gateway/runs")

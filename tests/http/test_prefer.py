@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -168,3 +169,17 @@ def test_whoever_awaits_an_outcome_hears_of_it_when_another_process_deals_with_i
     go_live(store_backend="file")  # whose runner takes over what nobody drove
 
     assert json.loads(client.read_to_end())["status"] == "rejected"
+
+
+def test_a_listener_hears_of_a_command_that_changed_no_run(live):
+    heard = threading.Event()
+    stop = live.service.subscribe(lambda ids: heard.set() if "c1" in ids else None)
+
+    live.ask("POST", "/commands", body=command("nobody"))
+
+    assert heard.wait(PATIENCE_S)
+    stop()
+    heard.clear()
+    live.ask("POST", "/commands", body=command("nobody", command_id="c2"))
+    assert live.ask("GET", "/commands/c2", "Prefer: wait=5").status == 200
+    assert not heard.is_set()

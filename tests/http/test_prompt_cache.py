@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from abstractgateway.testing import ScriptedModel
 from tests.http.conftest import LiveGateway, packed
+from tests.llm.provider import KEY, Provider, chat, said
 
 Json = dict[str, Any]
 OPENAI = {"provider": "OpenAI", "model": "gpt-x"}
@@ -168,6 +170,18 @@ def test_the_key_of_a_session_reaches_the_calls_of_its_runs(go_live: Callable[..
     assert [call["params"]["prompt_cache_key"] for call in model.calls] == [hint["prompt_cache_key"]]
 
 
+def test_a_key_that_is_too_long_for_a_provider_is_sent_as_its_hash(go_live: Callable[..., LiveGateway]) -> None:
+    with Provider(said(chat("hi"))) as provider:
+        live = go_live(provider="openai", model="m", openai_base_url=provider.url, openai_api_key=KEY, llm_stream=False)
+        live.upload(packed(flow=asking_flow()))
+        hint = live.ask("GET", f"/sessions/s/prompt_cache/status?{query(OPENAI)}").json["runtime_hint"]
+        for _ in range(2):
+            live.finish(live.start(bundle_id="echo", session_id="s", input_data={"_runtime": hint["_runtime"]}))
+
+    sent = hashlib.sha256(hint["prompt_cache_key"].encode()).hexdigest()
+    assert [body["prompt_cache_key"] for body in provider.bodies] == [sent, sent]
+
+
 def asking_flow() -> Json:
     nodes = [
         {"id": "s", "type": "on_flow_start", "data": {"outputs": [{"id": "exec-out", "type": "execution"}]}},
@@ -179,3 +193,16 @@ def asking_flow() -> Json:
         {"id": "2", "source": "l", "sourceHandle": "exec-out", "target": "e", "targetHandle": "exec-in"},
     ]
     return {"id": "root", "name": "root", "nodes": nodes, "edges": edges}
+
+
+def test_a_token_of_one_session_is_told_of_that_session_only(go_live: Callable[..., LiveGateway]) -> None:
+    live = go_live(store_backend="file")
+    _, text = live.service.access.tokens.create("visitor", ["read"], session_id="s1")
+    bearer = f"Authorization: Bearer {text}"
+
+    own = live.ask("GET", f"/sessions/s1/prompt_cache/status?{query(OPENAI)}", bearer)
+    foreign = live.ask("GET", f"/sessions/s2/prompt_cache/status?{query(OPENAI)}", bearer)
+    changed = live.ask("POST", "/sessions/s2/prompt_cache/prepare", bearer, body=OPENAI)
+
+    assert own.status == 200
+    assert [(answer.status, answer.json["code"]) for answer in (foreign, changed)] == [(403, "session_not_allowed")] * 2

@@ -47,11 +47,14 @@ def test_the_owner_and_the_one_that_waits_are_told_apart(tmp_path: Path):
     lock, standby = RunnerLock(tmp_path / "lock"), RunnerLock(tmp_path / "standby")
     assert lock.try_acquire()
     assert standby.try_acquire()
+    just_become_owner = of_directory(tmp_path).get()
+    (tmp_path / "standby").write_text("pid=42\nhost=there\nsince=2026-01-01T00:00:00+00:00\n")
 
     status = of_directory(tmp_path).get()
 
-    assert status["owner"]["pid"] == status["standby"]["pid"] == os.getpid()
-    assert status["owner"]["since"] <= status["standby"]["since"]
+    assert status["owner"]["pid"] == os.getpid()
+    assert status["standby"] == {"pid": 42, "host": "there", "since": "2026-01-01T00:00:00+00:00"}
+    assert just_become_owner["standby"] is None
 
 
 def test_when_an_owner_that_is_gone_was_last_seen_is_known(tmp_path: Path):

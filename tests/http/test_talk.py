@@ -250,3 +250,15 @@ def test_who_follows_the_ledger_sees_the_summary_at_once(talking: Talking) -> No
 
     page = live.ask("GET", f"/runs/{run_id}/ledger?after={count}").json
     assert [item["effect"]["payload"]["name"] for item in page["items"]] == ["abstract.summary"]
+
+
+def test_a_token_of_one_session_talks_about_runs_of_that_session_only(talking: Talking) -> None:
+    live, run_id = talking("fine", store_backend="file")
+    create = live.service.access.tokens.create
+    tokens = [create(session, ["command"], session_id=session)[1] for session in ("s1", "s2")]
+
+    own, foreign = (
+        live.ask("POST", f"/runs/{run_id}/summary", f"Authorization: Bearer {token}", body={}) for token in tokens
+    )
+
+    assert (own.status, foreign.status, foreign.json["code"]) == (200, 404, "run_not_found")

@@ -23,9 +23,9 @@ class DyingStore(SqliteTripleStore):
 
 
 def main(data_dir: str, flows_dir: str) -> None:
-    from abstractgateway import compose
+    from abstractgateway.compose import kernel
 
-    compose.SqliteTripleStore = DyingStore  # type: ignore[misc]
+    kernel.SqliteTripleStore = DyingStore  # type: ignore[misc]
     gateway = GatewayService.open(GatewayConfig(data_dir=data_dir, flows_dir=flows_dir, workflow_source="visualflow"))
     print(gateway.runs.start(flow_id="remember", session_id="s1"), flush=True)
     threading.Event().wait(60)

@@ -345,10 +345,9 @@ def test_a_gateway_that_closes_ends_its_calls_and_makes_them_again_when_it_opens
     replies = [Reply(silent(), headers={"Content-Type": "text/event-stream"}), said(chat("Hello"))]
     with Provider(*replies) as provider:
         gateway = open_gateway(provider)
-        gateway.runner.stop = lambda stop=gateway.runner.stop: stop(0.0)  # type: ignore[method-assign, union-attr, misc]
         run_id = ask(gateway)
         assert asked.wait(PATIENCE_S)
-        gateway.close()
+        gateway.close(grace_s=0.0)
         again = open_gateway(provider)
         run = wait_for_status(again, run_id, "completed", "failed")
         released.set()

@@ -1,8 +1,8 @@
 """Disturb a fleet on one PostgreSQL server, again and again, and see that it loses nothing and does nothing twice.
 
-Three runners and two API processes share a database, each through a network of its own that can be cut. A round does one
-bad thing to one of them, or to the server, while clients start runs, answer their questions and make schedules. At the
-end every acknowledged run is followed to its end, every command is looked up, the executions of every schedule are
+Three runners and two API processes share a database, each through a network of its own that can be cut. A round does
+one bad thing to one of them, or to the server, while clients start runs, answer their questions and make schedules. At
+the end every acknowledged run is followed to its end, every command is looked up, the executions of every schedule are
 counted, and what the effects wrote outside is compared with what the ledgers say.
 """
 
@@ -33,7 +33,7 @@ from tests.postgres.proxy import Proxy
 from tests.postgres.server import Server
 
 RUNNER = str(Path(__file__).with_name("scripted_runner.py"))
-LEASE_S = 1.0
+LEASE_S = 2.0
 SETTLE_S = 120.0
 """How long what was acknowledged may take to come to its end once nothing is disturbed any more."""
 
@@ -102,7 +102,9 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         for name in (*self.runners, *self.apis):
-            self.start(name)
+            self.begin(name)
+        for name in (*self.runners, *self.apis):
+            self.wait_for(name)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -113,6 +115,14 @@ class Fleet:
 
     def start(self, name: str) -> None:
         """Start a process and wait until it is ready."""
+        self.begin(name)
+        self.wait_for(name)
+
+    def wait_for(self, name: str) -> None:
+        process = self.processes[name]
+        port_of(process) if name in self.apis else process.wait_for_line("drives")
+
+    def begin(self, name: str) -> None:
         database = self.url.rpartition("/")[2]
         env = environment(
             self._directory / name,
@@ -126,11 +136,9 @@ class Fleet:
         env["OUTSIDE"] = str(self.outside)
         if name in self.apis:
             command = ["-m", "abstractgateway", "serve", "--no-runner", "--port", str(self.apis[name])]
-            process = self.processes[name] = Process(*command, env=env)
-            port_of(process)
+            self.processes[name] = Process(*command, env=env)
         else:
-            process = self.processes[name] = Process(RUNNER, env=env)
-            process.wait_for_line("drives")
+            self.processes[name] = Process(RUNNER, env=env)
 
     def end(self, name: str, number: int) -> int:
         """End a process with a signal and return its exit code."""
@@ -295,9 +303,19 @@ def to_the_end(client: Client, run_id: str, done: FleetWork, over: threading.Eve
 
 
 def run_fleet(
-    directory: Path, server: Server, rounds: int, *, seed: int = 0, on_round: Callable[[str], None] = lambda name: None
+    directory: Path,
+    server: Server,
+    rounds: int,
+    *,
+    seed: int = 0,
+    faults: tuple[str, ...] = (),
+    commands_measured: int = 0,
+    on_round: Callable[[str], None] = lambda name: None,
 ) -> FleetWork:
     """Disturb a fleet `rounds` times, and return what was acknowledged after all of it has been found again.
+
+    The faults are the named ones, by default all, one after the other. Before, some commands are sent to one API whose
+    records are read from another, while nothing is disturbed.
 
     Raises `AssertionError` naming what was lost, went wrong or was done twice.
     """
@@ -305,11 +323,13 @@ def run_fleet(
     done = FleetWork()
     with Fleet(directory, server) as fleet:
         chaos = Chaos(fleet, chance)
-        names = list(chaos.faults)
+        names = faults or tuple(chaos.faults)
+        for _ in range(commands_measured):
+            done.latencies.append(_timed_command(fleet, done))
         with Clients(fleet, done) as clients:
             for number in range(rounds):
                 clients.work_for(1, chance.uniform(0.05, 0.5))
-                name = names[number % len(names)] if rounds >= len(names) else chance.choice(names)
+                name = names[number % len(names)]
                 on_round(name)
                 chaos.faults[name]()
                 done.faults[name] += 1
@@ -320,10 +340,34 @@ def run_fleet(
     return done
 
 
+def _timed_command(fleet: Fleet, done: FleetWork) -> float:
+    """Answer a run's question at one API, and return after how many seconds another one streamed its record."""
+    here, there = (PatientClient(port) for port in list(fleet.apis.values())[:2])
+    key = f"{uuid.uuid4().hex} é"
+    inputs = {"key": key, "calls": [{"name": "post", "arguments": {"key": key}}]}
+    run_id = here.start(bundle_id="busy", input_data=inputs)
+    done.runs.append(run_id)
+    records = there.follow(run_id)
+    cursor, wait_key = next((cursor, found) for cursor, record in records if (found := question_in(record)) is not None)
+    sent = time.monotonic()
+    here.answer(run_id, wait_key, "Bob", f"{run_id}:{cursor}")
+    next(records)
+    took = time.monotonic() - sent
+    done.commands.append(f"{run_id}:{cursor}")
+    return took
+
+
 def _settle(fleet: Fleet, done: FleetWork) -> None:
+    """Bring all runs to their end, also those whose acknowledgement was lost."""
+    from abstractgateway_postgres import open_postgres_stores
+
     client = PatientClient(next(iter(fleet.apis.values())))
     until = time.monotonic() + SETTLE_S
-    for run_id in [*done.runs, *done.schedules]:
+    with closing(open_postgres_stores(fleet.url)) as stores:
+        known = {row.run_id: row.status.is_terminal for row in stores.runs.find(RunQuery(root_only=True, limit=None))}
+    lost = {*done.runs, *done.schedules} - {*known}
+    assert not lost, f"acknowledged and gone: {lost}"
+    for run_id in (run_id for run_id, has_ended in known.items() if not has_ended):
         while True:
             try:
                 to_the_end(client, run_id, done)

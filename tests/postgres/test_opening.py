@@ -182,7 +182,7 @@ def test_settings_without_a_database_are_refused(url: str | None) -> None:
 
 
 def test_a_missing_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abstractgateway.compose._POSTGRES", "abstractgateway_postgres_that_is_not_there:open")
+    monkeypatch.setattr("abstractgateway.compose.stores._POSTGRES", "abstractgateway_postgres_that_is_not_there:open")
     config = GatewayConfig(store_backend="postgres", database_url="postgresql://h/db")
 
     with pytest.raises(Unavailable, match=r"abstractgateway\[postgres\]") as refused:

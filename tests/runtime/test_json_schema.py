@@ -93,6 +93,7 @@ def test_each_keyword_lets_through_what_fits(schema: Any, good: Any, bad: Any) -
         ({"type": "thing"}, "the schema has the type 'thing'"),
         ({"properties": []}, "properties in the schema is [], not an object"),
         ({"required": "a"}, "required in the schema is 'a', not a list"),
+        ({"required": [{}]}, "the schema requires {}, which is no name"),
         ({"minLength": "x"}, "minLength in the schema is 'x', not a number"),
         ({"$ref": "http://elsewhere/"}, "which is not a part of it"),
         ({"$ref": "#/nowhere"}, "which it does not have"),

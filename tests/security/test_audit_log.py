@@ -12,7 +12,7 @@ import pytest
 from abstractgateway.config import GatewayConfig
 from abstractgateway.security.audit import copied_headers, query_names
 from abstractgateway.service.audit import MOST_WAITING, AuditLog
-from abstractgateway.service.audit_files import rotated_files, verify
+from abstractgateway.service.audit_files import ChainFile, rotated_files, verify
 from abstractgateway.stores.disk import Disk
 from abstractgateway.testing import ManualClock
 
@@ -234,6 +234,21 @@ def test_a_full_disk_costs_no_entry_and_no_half_of_one(tmp_path):
     entries = [json.loads(line) for line in (tmp_path / "audit_log.jsonl").read_bytes().splitlines()]
     assert [entry["path"] for entry in entries] == ["/0", "/1", "/2"]
     assert findings(tmp_path) == []
+
+
+def test_of_entries_that_fit_on_the_disk_in_part_none_is_there_twice(tmp_path):
+    disk = FullDisk()
+    file = ChainFile(tmp_path, max_bytes=0, rotations=0, clock=ManualClock(), disk=disk)
+    entries = [{"path": f"/{number}"} for number in range(4)]
+
+    disk.is_full = True
+    with pytest.raises(OSError, match="No space left"):
+        file.append(entries)
+    disk.is_full = False
+    file.append(entries)
+
+    written = [json.loads(line)["path"] for line in (tmp_path / "audit_log.jsonl").read_bytes().splitlines()]
+    assert written == ["/0", "/1", "/2", "/3"]
 
 
 @pytest.mark.parametrize("is_required", [False, True])

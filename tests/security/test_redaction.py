@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from abstractgateway.config import GatewayConfig
+from abstractgateway.config import GatewayConfig, McpServers
 from abstractgateway.security import RedactingFormatter, Redactor
 
 SECRET = "s3cret-of-the-operator"
@@ -58,6 +58,24 @@ def test_every_secret_of_the_settings_is_known():
     text = "first-secret-token second-secret-token key-of-openai key-of-anthropic hunter22"
 
     assert Redactor.of(config).known(text) == " ".join(["[redacted]"] * 5)
+
+
+def test_what_mcp_servers_are_given_in_secret_is_known():
+    entries = {
+        "web": {"url": "https://x.example", "headers": {"Authorization": "Bearer header-secret"}},
+        "local": {
+            "command": "run",
+            "env": {"GITHUB_TOKEN": "env-secret", "MODE": "production", "OTHER": "${FROM_OUTSIDE}"},
+        },
+        "odd": "nothing",
+    }
+    servers = McpServers.of(entries, {"FROM_OUTSIDE": "outer-secret", "PATH": "/usr/local/bin"})
+
+    told = Redactor.of(GatewayConfig(mcp_servers=servers)).known(
+        "header-secret env-secret outer-secret production /usr/local/bin"
+    )
+
+    assert told == "[redacted] [redacted] [redacted] production /usr/local/bin"
 
 
 def test_no_log_line_and_no_traceback_has_a_secret():

@@ -213,6 +213,19 @@ def test_the_model_of_the_request_wins_over_that_of_the_settings(open_with: Open
     ]
 
 
+def test_of_a_long_conversation_the_model_is_told_the_end(open_with: OpenWith) -> None:
+    model = ScriptedModel(lambda call: "hi")
+    gateway = open_with(model)
+    run_id = finished(gateway)
+    said_before = [{"role": "user", "content": f"{number} " + "x" * 10_000} for number in range(9)]
+
+    gateway.talk.chat(run_id, messages=said_before)
+    gateway.talk.chat(run_id, messages=[*said_before, *question("y" * 60_000)])
+
+    firsts = [[message["content"][:2] for message in call["messages"]] for call in model.calls]
+    assert firsts == [["5 ", "6 ", "7 ", "8 "], ["yy"]]
+
+
 class Refusing:
     def __init__(self, answer: Any) -> None:
         self.answer = answer

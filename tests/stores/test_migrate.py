@@ -8,7 +8,7 @@ import pytest
 from abstractgateway.clock import SystemClock
 from abstractgateway.errors import Conflict, Invalid, Unavailable
 from abstractgateway.runtime.chain import encode_record, first_fault, verify_chain
-from abstractgateway.runtime.commit import CommandRecord, Commit
+from abstractgateway.runtime.commit import CommandRecord, Commit, Removal
 from abstractgateway.runtime.models import StepRecord
 from abstractgateway.service.commands import CommandService
 from abstractgateway.stores import migrate as module
@@ -39,6 +39,18 @@ def test_everything_is_there_under_the_same_cursors_and_revisions(source, stores
     assert stores.commands.get_last_seq() == source.commands.get_last_seq()
     assert (done.runs, done.of_runs, done.commands, done.broken) == (4, 4, 3, {})
     assert done.records == sum(stores.ledger.count(f"r{n}") for n in range(1, 5))
+
+
+def test_a_picture_has_no_run_that_was_removed_while_it_was_made(source, stores):
+    def remove(progress):
+        row = source.runs.row("r2")
+        if row is not None:
+            source.commit(Commit(removed=(Removal("r2", row.revision, True),)))
+
+    module.picture(source, stores, remove)
+
+    assert picture(stores) == picture(source)
+    assert stores.runs.was_removed("r2")
 
 
 def test_it_is_there_after_a_restart_and_goes_on(source, durable, opened, tmp_path):

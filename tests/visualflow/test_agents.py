@@ -321,6 +321,16 @@ def test_the_model_is_shown_calls_that_any_provider_takes(driver: Any, draw: Any
     assert driver.payloads(EffectType.TOOL_CALLS)[0]["tool_calls"][0]["arguments"] == arguments
 
 
+def test_a_call_whose_name_is_no_name_is_answered_like_any_wrong_one(driver: Any, draw: Any) -> None:
+    driver.llm = [{"tool_calls": [{"name": {"odd": 1}, "arguments": {}}, {"name": None}]}, "done"]
+
+    driver.run(driver.add(_flow(draw, {"prompt": "t", "tools": ["add"]})))
+
+    messages = driver.payloads(EffectType.LLM_CALL)[-1]["messages"]
+    assert [message["content"] for message in messages if message["role"] == "tool"] == ["Error: unknown tool"] * 2
+    assert driver.payloads(EffectType.TOOL_CALLS)[0]["tool_calls"][0]["name"] == '{"odd": 1}'
+
+
 def test_a_call_whose_result_nobody_gave_is_told_so(driver: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.llm = [{"tool_calls": [{"name": "add", "call_id": "1"}, {"name": "add", "call_id": "2"}]}, "done"]
     monkeypatch.setattr(driver, "_tool", lambda call: {"call_id": "2", "success": True, "output": "second"})

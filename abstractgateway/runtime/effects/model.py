@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ...errors import Invalid
 from ...jsonvalue import JsonObject
 from ..model_usage import spent
 from ..models import Effect, EffectOutcome, RunState
@@ -40,8 +41,10 @@ def call_model(
 
     Artifacts that the payload's `media` refers to are read with `read_artifact`. Messages are left out of a call that
     is too long. An answer that was cut off is asked for again with a higher limit of output tokens, as the payload
-    says, and one that does not fit its schema is asked for once more.
+    says, and one that does not fit its schema is asked for once more. Raises `Invalid` for what is no model.
     """
+    if not callable(getattr(model, "generate", None)):
+        raise Invalid("model", f"is {type(model).__name__}, which has no method generate(call)")
     wanted = _parameters(model.generate)
 
     def perform(

@@ -44,7 +44,8 @@ def call_of(run: RunState, payload: JsonObject, tools: ToolBox | None) -> JsonOb
 def unknown_tools(payload: JsonObject, call: JsonObject) -> list[str]:
     """Return the names of tools in a payload that its call does without, because there are none of these names."""
     known = {spec.get("name") for spec in call["tools"]}
-    return [str(item) for item in _listed(payload.get("tools")) if not isinstance(item, dict) and str(item) not in known]
+    names = (str(item) for item in _listed(payload.get("tools")) if not isinstance(item, dict))
+    return [name for name in names if name not in known]
 
 
 def trimmed(run: RunState, call: JsonObject) -> tuple[JsonObject, JsonObject | None]:

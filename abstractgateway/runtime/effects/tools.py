@@ -109,6 +109,15 @@ class FunctionTools:
         return self._functions[name](**arguments, **told)
 
 
+def as_tool_box(tools: ToolBox | Mapping[str, Callable[..., Any]] | None) -> ToolBox:
+    """Return tools as a tool box: functions by name become one, none an empty one. Raises `Invalid` for neither."""
+    if tools is None or isinstance(tools, Mapping):
+        return FunctionTools(tools or {})
+    if not all(callable(getattr(tools, name, None)) for name in ("specs", "execute")):
+        raise Invalid("tools", f"is {type(tools).__name__}, neither functions by name nor a tool box")
+    return tools
+
+
 class ToolSource(NamedTuple):
     """A tool box and what it is called in messages; `is_guarded` is for tools that do not say it themselves."""
 
