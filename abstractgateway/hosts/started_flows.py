@@ -43,8 +43,8 @@ class StartedFlows:
     """Finds the workflows of a run: those of its snapshot when the host serves others or none, else the host's.
 
     A run names its snapshot in `vars._runtime.workflow_snapshot`; a child goes by the nearest run above it that names
-    one. A run that is nested `max_depth` deep finds no workflow for children of its own. `look` has the host notice what
-    other processes have changed. Safe to use from many threads.
+    one. A run that is nested `max_depth` deep finds no workflow for children of its own. `look` has the host notice
+    what other processes have changed. Safe to use from many threads.
     """
 
     def __init__(

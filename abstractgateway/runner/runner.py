@@ -28,7 +28,7 @@ from .lock import Holder, RunnerLock
 from .performances import Performance
 from .pool import InlinePool, Pool, ThreadPool
 from .run_log import RunLog
-from .tenure import SoleTenure, Tenure
+from .tenure import COMMANDS, SoleTenure, Tenure
 from .timers import Timers
 
 _log = logging.getLogger(__name__)
@@ -348,7 +348,7 @@ class Runner:
 
     def _apply_commands(self) -> bool:
         """Apply what is in the inbox, in order; say whether there was anything."""
-        if not self._has_commands or not self._tenure.applies_commands():
+        if not self._has_commands or not self._tenure.holds(COMMANDS):
             return False
         self._has_commands = False
         try:
@@ -400,7 +400,7 @@ class Runner:
                 waits.append(max(0.0, due - self._clock.monotonic()))
         if self._driver.has_blocked:
             waits.append(BLOCKED_S)
-        has_commands = self._has_commands and self._tenure.applies_commands()
+        has_commands = self._has_commands and self._tenure.holds(COMMANDS)
         if has_commands or self._late or self._compaction or self._to_take_up or not self.is_owner:
             waits.append(TROUBLE_S)
         return min((*waits, threading.TIMEOUT_MAX)) if waits else None

@@ -10,6 +10,8 @@ from ..stores.base import Stores
 from .lock import RunnerLock
 
 ALL_SLOTS = range(sys.maxsize)
+COMMANDS = -1
+"""The slot without runs: whoever holds it applies the commands of the inbox."""
 
 
 class Tenure(Protocol):
@@ -18,13 +20,10 @@ class Tenure(Protocol):
     A slot that is held no more gets no new work; it is given to others once nothing of it is being driven.
     """
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it was lost and may be begun again."""
-
-    @property
-    def may_return(self) -> bool:
-        """Whether a runner that lost its runs may begin again; otherwise others would be disturbed by it."""
+    is_over: bool
+    """Whether it was lost and may be begun again."""
+    may_return: bool
+    """Whether a runner that lost its runs may begin again; otherwise others would be disturbed by it."""
 
     def begin(self, on_change: Callable[[], None], drives: Callable[[int], bool]) -> int | None:
         """Begin to hold runs, and return the epoch; None while somebody else has all of them.
@@ -34,10 +33,7 @@ class Tenure(Protocol):
         """
 
     def holds(self, slot: int) -> bool:
-        """Say whether runs of a slot are to be driven here."""
-
-    def applies_commands(self) -> bool:
-        """Say whether this runner is the one that applies the commands of the inbox."""
+        """Say whether runs of a slot are to be driven here, and for `COMMANDS`, whether commands are applied here."""
 
     def take_gained(self) -> Collection[int]:
         """Return the slots that have come since the last call; their runs are to be looked for."""
@@ -77,9 +73,6 @@ class SoleTenure:
         return epoch
 
     def holds(self, slot: int) -> bool:
-        return True
-
-    def applies_commands(self) -> bool:
         return True
 
     def take_gained(self) -> Collection[int]:

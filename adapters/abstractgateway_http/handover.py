@@ -233,8 +233,8 @@ def error_task(channel: HandoverChannel, request: Any) -> Any:
 class LimitedParser(HTTPRequestParser):
     """Reads a request; how much of its body is read depends on its head.
 
-    A head that a proxy in front of us may understand otherwise than we do is refused: what the one takes for a body, the
-    other could take for the next request.
+    A head that a proxy in front of us may understand otherwise than we do is refused: what the one takes for a body,
+    the other could take for the next request.
     """
 
     adj: Any

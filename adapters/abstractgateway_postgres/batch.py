@@ -31,7 +31,7 @@ from .locks import Locks
 Cursor = psycopg.Cursor[Any]
 
 RUN_SLOTS = 128
-"""More runners than this have nothing to do; the slot behind the last is that of the commands."""
+"""More runners than this have nothing to do."""
 
 
 class Batch:

@@ -20,7 +20,7 @@ import psycopg
 
 from abstractgateway.clock import to_iso
 from abstractgateway.errors import GatewayError
-from abstractgateway.runner.lock import Holder
+from abstractgateway.runner import COMMANDS, Holder
 
 from . import sql
 from .batch import RUN_SLOTS
@@ -29,8 +29,6 @@ from .faults import one_line
 
 _log = logging.getLogger(__name__)
 
-COMMANDS_SLOT = RUN_SLOTS
-"""Whoever holds it applies the commands of the inbox; it is not given back before its runner leaves."""
 BEATS_PER_LEASE = 3
 RELEASE_LOOK_S = 0.1
 """How often a runner that has more than its share looks whether something of it has become idle."""
@@ -81,9 +79,6 @@ class Fleet:
 
     def holds(self, slot: int) -> bool:
         return slot in self._held
-
-    def applies_commands(self) -> bool:
-        return COMMANDS_SLOT in self._held
 
     def take_gained(self) -> Collection[int]:
         with self._told:
@@ -154,20 +149,20 @@ class Fleet:
         ((runners, are_some_left, held),) = connection.execute(sql.STANDING, (epoch,)).fetchall()
         if has_expired:
             connection.execute(sql.TELL_RUNNERS)
-        held = {*held, *self._take(connection, epoch, len(set(held) - {COMMANDS_SLOT}), _share(runners))}
+        held = {*held, *self._take(connection, epoch, len(set(held) - {COMMANDS}), _share(runners))}
         self._settle(held, _share(runners))
         return RELEASE_LOOK_S if self._leaving or are_some_left else self._lease_s
 
     def _take(self, connection: Connection, epoch: int, has: int, share: int) -> set[int]:
         """Take what is free, up to the share, and the commands if nobody applies them."""
-        taken = connection.execute(sql.TAKE_SLOTS, (epoch, COMMANDS_SLOT, COMMANDS_SLOT, 1)).fetchall()
+        taken = connection.execute(sql.TAKE_SLOTS, (epoch, COMMANDS, COMMANDS, 1)).fetchall()
         if has < share:
             taken += connection.execute(sql.TAKE_SLOTS, (epoch, 0, RUN_SLOTS - 1, share - has)).fetchall()
         return {slot for (slot,) in taken}
 
     def _settle(self, held: set[int], share: int) -> None:
         """Decide which of the slots to keep; of more than the share, those that are idle go first."""
-        runs = sorted(held - {COMMANDS_SLOT}, key=lambda slot: (self._drives(slot), slot in self._held, slot))
+        runs = sorted(held - {COMMANDS}, key=lambda slot: (self._drives(slot), slot in self._held, slot))
         leaving = frozenset(runs[: max(0, len(runs) - share)])
         with self._told:
             fresh = (held - leaving) - self._held

@@ -187,7 +187,7 @@ GIVE_SLOTS = "UPDATE slots SET epoch = NULL WHERE epoch = %s AND slot = ANY(%s::
 LEAVE = "DELETE FROM runners WHERE epoch = %s"
 APPLIER = """
 SELECT pid, host, since FROM runners JOIN slots USING (epoch) WHERE lease_until >= clock_timestamp()
-ORDER BY slot DESC LIMIT 1
+ORDER BY slot LIMIT 1
 """
 TELL_RUNNERS = "SELECT pg_notify('abstractgateway', 'shares')"
 LAST_LEASE = "SELECT LEAST(lease_until, clock_timestamp()) FROM runners ORDER BY lease_until DESC LIMIT 1"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -124,3 +126,14 @@ def test_doctor_warns_of_files_that_others_may_open(ag, tmp_path):
     findings = doctor.examine(GatewayConfig(data_dir=tmp_path / "runtime"), "127.0.0.1")
 
     assert any(f.level == "warning" and "chmod 600" in f.text for f in findings)
+
+
+def test_commands_log_no_secrets(ag, monkeypatch):
+    written = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(written)])
+    ag("token", "list")
+
+    logging.getLogger("abstractgateway.test").warning("sent Authorization: Bearer %s", "a-secret-of-somebody")
+
+    assert "a-secret-of-somebody" not in written.getvalue()
+    assert "WARNING abstractgateway.test: sent Authorization: [redacted]" in written.getvalue()

@@ -41,8 +41,8 @@ THIRD_PARTY_OF_ADAPTERS = {
     "abstractgateway_mcp": ("mcp", "anyio", "httpx2"),
     "abstractgateway_postgres": ("psycopg",),
 }
-MORE_DOORS = {"abstractgateway_postgres": ("stores", "runtime")}
-"""A backend of the stores implements their ports; what crosses those is the kernel's."""
+MORE_DOORS = {"abstractgateway_postgres": ("stores", "runtime", "runner")}
+"""A backend of the stores implements their ports, and how runners share it; what crosses those is the kernel's."""
 OUTSIDE_THE_KERNEL = frozenset(
     {
         "asyncio",

@@ -70,6 +70,8 @@ class Proxy:
                 _close(client)
                 continue
             server.settimeout(None)
+            for end in (client, server):  # many small messages must not wait for each other
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._pairs.append((client, server))
             threading.Thread(target=self._forward, args=(client, server), name="proxy-in", daemon=True).start()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from abstractgateway.errors import LeaseLost
+from abstractgateway.runner import COMMANDS
 from abstractgateway.runtime.commit import Commit
 from abstractgateway_postgres import PostgresStores, open_postgres_stores
 from abstractgateway_postgres.batch import RUN_SLOTS, Batch
@@ -21,7 +22,7 @@ from tests.stores.shapes import a_command, a_run, save, write
 
 PATIENCE_S = 30.0
 LEASE_S = 0.5
-ALL = frozenset(range(RUN_SLOTS + 1))
+ALL = frozenset(range(COMMANDS, RUN_SLOTS))
 
 
 class Crew:
@@ -84,7 +85,7 @@ def test_one_runner_has_all_runs_and_two_have_half_of_them_each(crew: Crew) -> N
     crew.wait_for(lambda: held(first) | held(second) == ALL and len(held(second)) == RUN_SLOTS // 2)
 
     assert held(first) & held(second) == frozenset()
-    assert first.applies_commands() and not second.applies_commands()
+    assert first.holds(COMMANDS) and not second.holds(COMMANDS)
 
 
 def test_what_a_runner_that_leaves_had_is_the_others_at_once(crew: Crew) -> None:
@@ -95,7 +96,7 @@ def test_what_a_runner_that_leaves_had_is_the_others_at_once(crew: Crew) -> None
     first.end()
     crew.wait_for(lambda: held(second) == ALL)
 
-    assert second.applies_commands()
+    assert second.holds(COMMANDS)
     assert {*range(RUN_SLOTS // 2)} <= {*second.take_gained()} | held(second)
 
 
@@ -201,7 +202,7 @@ def test_a_process_that_drives_nothing_can_tell_whether_somebody_does(crew: Crew
     assert (stores.watch.is_free(), stores.watch.last_held()) == (True, None)
 
     fleet, _ = crew.join()
-    crew.wait_for(fleet.applies_commands)
+    crew.wait_for(lambda: fleet.holds(COMMANDS))
     found = stores.watch.holder()
     fleet.end()
 

@@ -52,12 +52,12 @@ CREATE TABLE runners (
     lease_until timestamptz NOT NULL
 );
 
--- Who drives the runs of which slot. The last slot has no runs: whoever holds it applies the commands.
+-- Who drives the runs of which slot. The slot -1 has no runs: whoever holds it applies the commands.
 CREATE TABLE slots (
     slot integer PRIMARY KEY,
     epoch bigint REFERENCES runners ON DELETE SET NULL
 );
-INSERT INTO slots (slot) SELECT generate_series(0, 128);
+INSERT INTO slots (slot) SELECT generate_series(-1, 127);
 CREATE INDEX slots_epoch ON slots (epoch);
 
 -- What changed in a large checkpoint since `runs.body` was written; `runs.delta_count` says how many there are.
