@@ -10,8 +10,8 @@ from typing import Protocol
 from ..errors import GatewayError
 
 MAX_LINE_BYTES = 67_108_864
-"""How long a line, and the data of an event, may be: longer than any record that a gateway keeps inline, short enough not
-to fill the memory."""
+"""How long a line, and the data of an event, may be: longer than any record that a gateway keeps inline, short enough
+not to fill the memory."""
 
 _PAUSE_MS = re.compile(r"[0-9]{1,9}")
 

@@ -26,8 +26,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores.base import RunQuery, Stores
-from tests.cli.kill_loop import GONE, Effects, _check_run, _compare_effects, _node, write_bundle
+from tests.cli.kill_loop import GONE, MODEL_CALLS, Effects, _compare_effects, _node, write_bundle
 from tests.cli.processes import PATIENCE_S, Client, Process, environment, port_of, question_in
 from tests.postgres.proxy import Proxy
 from tests.postgres.server import Server
@@ -75,6 +76,7 @@ class FleetWork:
     schedules: dict[str, int] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    late: int = 0
     effects: Effects = Effects()
 
     def percentile(self, part: float) -> float:
@@ -383,7 +385,7 @@ def look_up(fleet: Fleet, done: FleetWork) -> None:
 
     with closing(open_postgres_stores(fleet.url)) as stores:
         for run_id in done.runs:
-            _check_run(stores, run_id)
+            done.late += check_run(stores, run_id)
         for command_id in done.commands:
             outcome = stores.commands.outcome(command_id)
             assert outcome is not None, f"command {command_id} was acknowledged and has no outcome"
@@ -391,6 +393,23 @@ def look_up(fleet: Fleet, done: FleetWork) -> None:
         for run_id, times in done.schedules.items():
             _check_schedule(stores, run_id, times)
         done.effects = _compare_effects(stores, fleet.outside.read_text().splitlines())
+
+
+def check_run(stores: Stores, run_id: str) -> int:
+    """Check one run, and return how many outcomes came too late because its runner had stood still."""
+    stored = stores.runs.open(run_id)
+    assert stored is not None, f"run {run_id} was acknowledged and is gone"
+    assert stored.state.status.value == "completed", f"run {run_id} is {stored.state.status}: {stored.state.error}"
+    assert stored.state.output == {"said": "Bob", "success": True}, f"run {run_id}: {stored.state.output}"
+    records = stores.ledger.list(run_id)
+    assert verify_chain(records).ok, f"the ledger of run {run_id} is broken"
+    ended = [record for record in records if record["status"] == "completed" and record["effect"]]
+    used = Counter(record["effect"]["type"] for record in ended if not (record["result"] or {}).get("discarded"))
+    asked = sum(question_in(record) is not None for record in records)
+    assert used["llm_call"] == MODEL_CALLS, f"run {run_id} used {used['llm_call']} answers of its model"
+    assert used["tool_calls"] == 1, f"run {run_id} used {used['tool_calls']} results of its tool"
+    assert used["resume"] == asked, f"run {run_id} asked {asked} times and got {used['resume']} answers"
+    return len(ended) - used.total()
 
 
 def _check_schedule(stores: Stores, run_id: str, times: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from abstractgateway.clock import SystemClock
 from abstractgateway.errors import LeaseLost
-from abstractgateway.runner import COMMANDS
+from abstractgateway.runner import COMMANDS, Runner
+from abstractgateway.runtime import Effect, EffectOutcome, EffectType, RunState, Runtime, StepPlan, WorkflowSpec
 from abstractgateway.runtime.commit import Commit
+from abstractgateway.stores.base import Changes
 from abstractgateway_postgres import PostgresStores, open_postgres_stores
 from abstractgateway_postgres.batch import RUN_SLOTS, Batch
+from abstractgateway_postgres.database import Connection
 from abstractgateway_postgres.fleet import Fleet
 from tests.postgres.fleet_loop import run_fleet
 from tests.postgres.server import Server, shared
@@ -46,6 +51,12 @@ class Crew:
         assert epoch is not None
         return fleet, epoch
 
+    def taken(self, epoch: int) -> int:
+        """Return how many slots the database says somebody has."""
+        database = self.url.rpartition("/")[2]
+        ((count,),) = shared().execute(f"SELECT COUNT(*) FROM abstractgateway.slots WHERE epoch = {epoch}", database)
+        return int(count)
+
     def wait_for(self, holds: Callable[[], bool]) -> None:
         with self.changed:
             assert self.changed.wait_for(holds, PATIENCE_S)
@@ -71,6 +82,19 @@ def stall(crew: Crew, stores: PostgresStores) -> int:
     crew.wait_for(lambda: held(fleet) == ALL)
     fleet._beat = lambda connection, epoch: LEASE_S
     return epoch
+
+
+def counted_beats(fleet: Fleet) -> threading.Semaphore:
+    """Return what is released whenever a tenure has been renewed."""
+    beats, beat = threading.Semaphore(0), fleet._beat
+
+    def counted(connection: Connection, epoch: int) -> float:
+        pause = beat(connection, epoch)
+        beats.release()
+        return pause
+
+    fleet._beat = counted
+    return beats
 
 
 def held(fleet: Fleet) -> frozenset[int]:
@@ -101,12 +125,16 @@ def test_what_a_runner_that_leaves_had_is_the_others_at_once(crew: Crew) -> None
 
 
 def test_a_slot_is_not_given_away_while_a_run_of_it_is_driven(crew: Crew) -> None:
-    first, _ = crew.join()
+    first, epoch = crew.join()
     crew.wait_for(lambda: held(first) == ALL)
     crew.busy |= set(range(RUN_SLOTS))
     second, _ = crew.join()
     crew.wait_for(lambda: len(held(first)) == RUN_SLOTS // 2 + 1)
+    beats = counted_beats(first)
+    for _ in range(2):
+        assert beats.acquire(timeout=PATIENCE_S)
     assert held(second) == frozenset()
+    assert crew.taken(epoch) == len(ALL)
 
     crew.busy.clear()
     crew.wait_for(lambda: len(held(second)) == RUN_SLOTS // 2)
@@ -208,6 +236,90 @@ def test_a_process_that_drives_nothing_can_tell_whether_somebody_does(crew: Crew
 
     assert found is not None and found.pid > 0
     assert stores.watch.is_free()
+
+
+class Model:
+    """A model whose first answer takes until `may_answer`."""
+
+    def __init__(self) -> None:
+        self.calls: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.may_answer = threading.Event()
+
+    def __call__(self, run: RunState, effect: Effect, following: str | None) -> EffectOutcome:
+        self.calls.put(run.run_id)
+        assert self.may_answer.wait(PATIENCE_S)
+        return EffectOutcome.completed({"content": "hi"})
+
+
+class Member:
+    """A runner on stores of its own."""
+
+    def __init__(self, crew: Crew, model: Model) -> None:
+        self.stores = crew.stores()
+        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.stores.subscribe(self._note)
+        self.runtime = Runtime(stores=self.stores, effect_handlers={EffectType.LLM_CALL: model})
+        self.tenure = self.stores.share(LEASE_S)
+        self.runner = Runner(
+            stores=self.stores,
+            runtime=self.runtime,
+            find_workflow=lambda name: ASKS,
+            clock=SystemClock(),
+            tenure=self.tenure,
+        )
+        self.runner.start()
+
+    def _note(self, changes: Changes) -> None:
+        for row in changes.runs:
+            if row.status.is_terminal:
+                self.ended.put(row.run_id)
+
+
+def _ask(run: RunState, ctx: object) -> StepPlan:
+    return StepPlan("ask", effect=Effect(EffectType.LLM_CALL, {"prompt": "?"}, "said"), next_node="end")
+
+
+def _end(run: RunState, ctx: object) -> StepPlan:
+    return StepPlan("end", complete_output={"ok": True})
+
+
+ASKS = WorkflowSpec("asks", "ask", {"ask": _ask, "end": _end})
+
+
+def intents(stores: PostgresStores, run_id: str) -> int:
+    return sum(record["status"] == "started" for record in stores.ledger.list(run_id) if record["effect"])
+
+
+def test_a_runner_whose_lease_is_over_begins_anew_and_what_it_was_doing_is_in_doubt(crew: Crew) -> None:
+    model = Model()
+    member = Member(crew, model)
+    run_id = member.runtime.start(workflow=ASKS, actor_id="gateway")
+    assert model.calls.get(timeout=PATIENCE_S) == run_id
+
+    shared().execute("DELETE FROM abstractgateway.runners", crew.url.rpartition("/")[2])
+    assert model.calls.get(timeout=PATIENCE_S) == run_id
+    model.may_answer.set()
+
+    assert member.ended.get(timeout=PATIENCE_S) == run_id
+    member.runner.stop()
+    assert intents(member.stores, run_id) == 2
+    assert member.stores.runs.open(run_id).state.output == {"ok": True}
+
+
+def test_two_runners_drive_each_run_once_also_where_one_of_them_leaves(crew: Crew) -> None:
+    model = Model()
+    model.may_answer.set()
+    first, second = Member(crew, model), Member(crew, model)
+    run_ids = {second.runtime.start(workflow=ASKS, actor_id="gateway") for _ in range(10)}
+    first.runner.stop()
+    run_ids |= {second.runtime.start(workflow=ASKS, actor_id="gateway") for _ in range(10)}
+
+    ended = {second.ended.get(timeout=PATIENCE_S) for _ in range(20)}
+    second.runner.stop()
+
+    assert ended == run_ids
+    assert model.calls.qsize() == 20
+    assert {intents(second.stores, run_id) for run_id in run_ids} == {1}
 
 
 def test_a_disturbed_fleet_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
