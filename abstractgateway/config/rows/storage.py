@@ -61,8 +61,8 @@ ROWS: tuple[Setting, ...] = (
         "lease_s",
         env("LEASE_S"),
         seconds,
-        "With PostgreSQL, after how many seconds of silence the runs of a runner are driven by the others; it says that "
-        "it lives three times as often.",
+        "With PostgreSQL, after how many seconds of silence the runs of a runner are driven by the others; it says "
+        "that it lives three times as often.",
     ),
     Setting(
         "global_memory_run_id",
