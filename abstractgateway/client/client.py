@@ -169,6 +169,12 @@ class GatewayClient:
         installed: JsonObject = self._upload("bundles/upload", {"overwrite": overwrite}, "bundle.flow", content)
         return installed
 
+    def attach(self, session_id: str, content: bytes, *, file_name: str, content_type: str | None = None) -> JsonObject:
+        """Store a file for the runs of a session and return the reference that inputs and messages take."""
+        fields: JsonObject = {"session_id": session_id, "filename": file_name, "content_type": content_type}
+        attached: JsonObject = self._upload("attachments/upload", fields, file_name, content)["attachment"]
+        return attached
+
     def artifacts(self, run_id: str, *, limit: int = 200) -> Any:
         """Return the artifacts of a run, the newest first."""
         return self._get(f"runs/{_part(run_id)}/artifacts", limit=limit)["items"]

@@ -114,6 +114,17 @@ def test_a_bundle_is_installed(client):
     assert "hello" in {bundle["bundle_id"] for bundle in client.bundles()["items"]}
 
 
+def test_a_file_is_attached_to_a_session(client):
+    attached = client.attach("s", b"hello", file_name='a "quoted" näme.txt', content_type="text/plain")
+
+    ((artifact),) = client.artifacts("session_memory_s")
+    target = io.BytesIO()
+    client.download("session_memory_s", attached["$artifact"], target)
+    assert artifact["artifact_id"] == attached["$artifact"]
+    assert (attached["filename"], attached["content_type"]) == ('a "quoted" näme.txt', "text/plain")
+    assert target.getvalue() == b"hello"
+
+
 def test_an_artifact_is_downloaded(client):
     run_id = client.start(bundle_id="hello")
     client.wait(run_id)
@@ -136,6 +147,8 @@ def test_an_artifact_is_downloaded(client):
         (lambda client: client.command("r", "explode"), Invalid, None),
         (lambda client: list(client.list(status="odd")), Invalid, None),
         (lambda client: client.upload_bundle(b"no zip"), Invalid, None),
+        (lambda client: client.attach(" ", b"", file_name="x"), Invalid, None),
+        (lambda client: client.attach("s", b"", file_name="a\nb"), Invalid, None),
         (lambda client: client.download("r", "a", io.BytesIO()), NotFound, "run_not_found"),
     ],
 )
