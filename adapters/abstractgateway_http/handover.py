@@ -263,7 +263,7 @@ class LimitedParser(HTTPRequestParser):
             raise ParsingError("The HTTP version must be 1.1 or 1.0")
         if self.version == "1.1" and "HOST" not in self.headers:
             raise ParsingError("HTTP/1.1 needs a Host header")
-        if False and "CONTENT_LENGTH" in self.headers:
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise ParsingError("Content-Length and Transfer-Encoding must not be sent together")
         if "TRANSFER_ENCODING" in self.headers:  # waitress takes it out where it means something
             raise ParsingError("HTTP/1.0 knows no Transfer-Encoding")
