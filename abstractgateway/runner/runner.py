@@ -6,6 +6,7 @@ store is asked for its running and waiting runs once, at the start. `run_until_i
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections import deque
@@ -71,6 +72,8 @@ class Runner:
         auto_compact_pct: int = 90,
         on_rescheduled: Callable[[str], None] = lambda run_id: None,
     ) -> None:
+        if tenure is not None:
+            runtime = copy.copy(runtime)  # what others commit through theirs needs no lease, and outlives one
         self.deltas = Deltas(lambda run_id: _parent_of(stores, run_id))
         self._stores = stores
         self._runtime = runtime

@@ -44,13 +44,14 @@ class Away(OSError):
 
 
 class PatientClient(Client):
-    """A client that is told of 503 by `Away`, and can be told to use another port."""
+    """A client that is told of 503 by `Away`, and names its requests, so that it may repeat them."""
 
-    def call(self, path: str, body: Any = None) -> Any:
+    def call(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        headers = {**self._headers, **({"Idempotency-Key": key} if key is not None else {})}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             content = json.dumps(body) if body is not None else None
-            connection.request("POST" if body is not None else "GET", path, content, self._headers)
+            connection.request("POST" if body is not None else "GET", path, content, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         finally:
@@ -245,8 +246,9 @@ class Clients:
             self._over.wait(0.05)
 
     def _start_one(self, key: str, inputs: dict[str, Any]) -> None:
-        given = {"bundle_id": "busy", "input_data": inputs, "idempotency_key": key[:32]}
-        run_id = self._until_answered(lambda: self._starting.start(**given))
+        given = {"bundle_id": "busy", "input_data": inputs}
+        made = self._until_answered(lambda: self._starting.call("/api/gateway/runs/start", given, key=key[:32]))
+        run_id = made["run_id"] if made is not None else None
         if run_id is not None and run_id not in self._done.runs:
             self._done.runs.append(run_id)
             self._begun.put(run_id)
@@ -269,13 +271,15 @@ class Clients:
                 "flow_id": "tick",
                 "start_at": soon.isoformat(),
                 "input_data": {"key": key},
-                "idempotency_key": key[:32],
                 **times,
             }
-            made = self._until_answered(lambda given=given: self._starting.call("/api/gateway/runs/schedule", given))
+            made = self._until_answered(lambda given=given, key=key: self._schedule_once(given, key))
             if made is not None:
                 self._done.schedules[made["run_id"]] = int(times.get("repeat_count", 1))
             self._over.wait(0.5)
+
+    def _schedule_once(self, given: dict[str, Any], key: str) -> Any:
+        return self._starting.call("/api/gateway/runs/schedule", given, key=key[:32])
 
     def _until_answered(self, ask: Any) -> Any:
         """Ask again, with the same key, while the gateway is away."""

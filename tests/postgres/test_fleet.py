@@ -297,10 +297,11 @@ def test_a_runner_whose_lease_is_over_begins_anew_and_what_it_was_doing_is_in_do
     assert model.calls.get(timeout=PATIENCE_S) == run_id
 
     shared().execute("DELETE FROM abstractgateway.runners", crew.url.rpartition("/")[2])
-    assert model.calls.get(timeout=PATIENCE_S) == run_id
+    later = member.runtime.start(workflow=ASKS, actor_id="gateway")  # whoever asks for a run must not suffer from it
+    assert {model.calls.get(timeout=PATIENCE_S) for _ in range(2)} == {run_id, later}
     model.may_answer.set()
 
-    assert member.ended.get(timeout=PATIENCE_S) == run_id
+    assert {member.ended.get(timeout=PATIENCE_S) for _ in range(2)} == {run_id, later}
     member.runner.stop()
     assert intents(member.stores, run_id) == 2
     assert member.stores.runs.open(run_id).state.output == {"ok": True}
