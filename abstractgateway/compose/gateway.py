@@ -103,7 +103,8 @@ class Parts:
 
     def service(self) -> GatewayService:
         """Return the gateway."""
-        config, stores = self.config, self.stores
+        config, _ = self.config, self.tools  # wrong entries of servers are told before anything is on the disk
+        stores = self.stores
         return GatewayService(
             config=config,
             stores=stores,

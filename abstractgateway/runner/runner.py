@@ -219,6 +219,8 @@ class Runner:
         if not self._to_take_up:
             return False
         self._has_commands = True
+        while not self._stopping and self._apply_commands():
+            continue  # what was accepted while nobody drove the runs comes before their next step
         for row in self._found(RunQuery(statuses=(RunStatus.RUNNING,), limit=None)):
             self._driver.hear(row)
         timers = RunQuery(statuses=(RunStatus.WAITING,), wait_reason=WaitReason.UNTIL, limit=None)
@@ -277,8 +279,6 @@ class Runner:
             self._wake.wait(STANDBY_S)
         if self._is_stopping():
             return
-        while not self._is_stopping() and self._try(self._apply_commands):
-            continue  # what was accepted while nobody drove the runs comes before their next step
         workers = [self._start_worker(number) for number in range(self._advance_workers)]
         while not self._is_stopping():
             self._wake.clear()
