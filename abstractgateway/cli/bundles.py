@@ -17,6 +17,7 @@ from ..config import GatewayConfig
 from ..errors import Invalid
 from ..jsonvalue import loads
 from ..visualflow.compiler import compile_flow
+from .remote import show
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -37,6 +38,7 @@ def add_bundle_commands(commands: _SubParsersAction[argparse.ArgumentParser]) ->
     validate.set_defaults(command=_validate)
     listing = chosen.add_parser("list", help="list the bundles of a directory")
     listing.add_argument("directory", type=Path, nargs="?", help="default: the directory of the settings")
+    listing.add_argument("--json", action="store_true", help="print them as JSON")
     listing.set_defaults(command=_list)
 
 
@@ -131,10 +133,15 @@ def _checked(path: Path) -> list[str]:
 def _list(arguments: argparse.Namespace) -> None:
     directory = arguments.directory or Path(GatewayConfig.from_env().flows_dir)
     catalogue = Catalogue(directory)
-    for _, versions in sorted(catalogue.bundles.items()):
-        for _, bundle in sorted(versions.items()):
+    found = [bundle for _, versions in sorted(catalogue.bundles.items()) for _, bundle in sorted(versions.items())]
+    if arguments.json:
+        show([{"bundle_ref": bundle.ref, "file": bundle.file, "flows": sorted(bundle.flows)} for bundle in found])
+    else:
+        for bundle in found:
             names = ", ".join(item.name or item.flow_id for item in bundle.manifest.entrypoints)
             print(f"{bundle.ref}  {names}  ({bundle.file})")
+    if not found:
+        print(f"no bundle in {directory}; make one with: abstractgateway bundle pack", file=sys.stderr)
     for problem in catalogue.load_errors:
         print(f"{problem.file} is not usable: {problem.error}", file=sys.stderr)
 

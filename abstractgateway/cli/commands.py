@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="abstractgateway",
-        description="A durable run gateway. Settings come from the environment; see docs/settings.md.",
+        description="A durable run gateway. Settings come from the environment: 'config init' writes a file of them, "
+        "'config status --all' lists every one; 'doctor' says what is wrong with them, then 'serve' starts.",
     )
     parser.add_argument("--version", action="version", version=f"abstractgateway {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = int(text) if text.isdecimal() else -1
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; use 1 to 65535, or 0 for any that is free")
     return port

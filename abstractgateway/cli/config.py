@@ -174,8 +174,13 @@ def _init(arguments: argparse.Namespace) -> None:
     GatewayConfig.from_env(written)  # raises for values that no gateway would start with
     _write(arguments.env_file, _env_text(written), force=arguments.force)
     print(f"Wrote {arguments.env_file}")
-    print(f"Read it into your shell:  set -a; . {arguments.env_file}; set +a")
+    print(f"Read it into your shell:  set -a; . {_sourced(arguments.env_file)}; set +a")
     print("Then start the gateway:   abstractgateway serve")
+
+
+def _sourced(path: Path) -> str:
+    """Return a path as the shell's `.` takes it: without a slash it would be looked for in PATH."""
+    return shlex.quote(str(path) if "/" in str(path) else f"./{path}")
 
 
 def _env_text(values: dict[str, str]) -> str:

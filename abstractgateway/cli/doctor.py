@@ -154,7 +154,7 @@ def is_broken_sqlite(version: tuple[int, int, int]) -> bool:
 def _flows(subject: Subject) -> Iterator[tuple[str, str]]:
     directory = Path(subject.config.flows_dir)
     if not directory.exists():
-        yield WARNING, f"{directory} does not exist yet; it is made, empty, when a gateway starts"
+        yield WARNING, f"{directory} does not exist yet; pack a flow into it with: abstractgateway bundle pack"
         return
     if subject.config.workflow_source == "visualflow":
         yield OK, f"{len(list(directory.glob('*.json')))} flows in {directory}"

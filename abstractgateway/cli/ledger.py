@@ -34,7 +34,7 @@ def add_ledger_commands(commands: _SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _verify(client: GatewayClient, arguments: argparse.Namespace) -> None:
-    run_ids = [run_of(client, text) for text in arguments.runs] or [str(run["run_id"]) for run in client.list()]
+    run_ids = [_known(client, text) for text in arguments.runs] or [str(run["run_id"]) for run in client.list()]
     reports = {run_id: verify_chain(entry.record for entry in client.ledger(run_id)) for run_id in run_ids}
     if arguments.json:
         show({run_id: _as_json(report) for run_id, report in reports.items()})
@@ -44,6 +44,13 @@ def _verify(client: GatewayClient, arguments: argparse.Namespace) -> None:
     broken = sum(not report.ok for report in reports.values())
     if broken:
         raise Conflict(f"{broken} of {len(reports)} ledgers are not what was written", code="chain_broken")
+
+
+def _known(client: GatewayClient, text: str) -> str:
+    """Return the id of a run that exists: the ledger of another is empty, and would pass for whole."""
+    run_id = run_of(client, text)
+    client.get(run_id)
+    return run_id
 
 
 def _as_json(report: ChainReport) -> JsonObject:
@@ -58,8 +65,7 @@ def _in_words(report: ChainReport) -> str:
 
 
 def _export(client: GatewayClient, arguments: argparse.Namespace) -> None:
-    run_id = run_of(client, arguments.run)
-    client.get(run_id)  # the ledger of a run that does not exist is empty, which is not what is wanted
+    run_id = _known(client, arguments.run)
     records = (entry.record for entry in client.ledger(run_id, arguments.after))
     if arguments.out is None:
         for line in _lines(records):

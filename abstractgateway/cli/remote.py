@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config import GatewayConfig
-from ..errors import Invalid, NotFound
+from ..errors import Denied, Invalid, NotFound, Unavailable
 from ..jsonvalue import JsonObject
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ LATEST = "latest"
 APPROVE, DENY = "approve", "deny"
 """The answers in words where a run asks about tool calls."""
 RUN_HELP = f"the id of a run, or '{LATEST}' for the one that was started last"
+
+_UNREACHABLE = "; start it with: abstractgateway serve, or say where it is with --url or ABSTRACTGATEWAY_URL"
+_UNAUTHORIZED = "; set ABSTRACTGATEWAY_AUTH_TOKEN to a token of this gateway"
 
 Remote = Callable[["GatewayClient", argparse.Namespace], None]
 
@@ -38,8 +41,15 @@ def asking(command: Remote) -> Callable[[argparse.Namespace], None]:
 
         config = GatewayConfig.from_env()
         token = config.auth_tokens[0] if config.auth_tokens else None
-        with GatewayClient(arguments.url or config.url, token) as client:
-            command(client, arguments)
+        try:
+            with GatewayClient(arguments.url or config.url, token) as client:
+                command(client, arguments)
+        except Unavailable as error:
+            hint = _UNREACHABLE if error.code == "unreachable" else ""
+            raise Unavailable(f"{error}{hint}", code=error.code) from error
+        except Denied as error:
+            hint = _UNAUTHORIZED if error.code == "unauthorized" else ""
+            raise Denied(f"{error}{hint}", code=error.code) from error
 
     return run
 

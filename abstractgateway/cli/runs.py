@@ -7,11 +7,11 @@ import json
 import sys
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import Conflict, Invalid
-from ..jsonvalue import JsonObject, loads
+from ..jsonvalue import JsonObject
+from .inputs import add_inputs, inputs_of, object_of
 from .progress import Progress, step_line
 from .remote import (
     RUN_HELP,
@@ -25,6 +25,7 @@ from .remote import (
     show,
     waits_of,
 )
+from .schedules import add_schedule_commands
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -47,6 +48,7 @@ def add_run_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> No
         return parser
 
     _add_start(add("start", _start, "start a run and print its id", needs_run=False))
+    add_schedule_commands(add)
     listing = add("list", _list, "list runs, the most recently changed first", needs_run=False)
     listing.add_argument("--status", help=f"running, waiting, {', '.join(_ENDED)}")
     listing.add_argument("--limit", type=_count, default=20, help="how many at most (default: %(default)s)")
@@ -68,10 +70,7 @@ def add_run_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="a bundle, such as 'ask' or 'ask@0.1.0'; or <bundle>:<flow>")
-    parser.add_argument("--input", default="{}", help="the inputs as a JSON object, or @file with one")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one input; JSON where it can be read as such"
-    )
+    add_inputs(parser)
     parser.add_argument("--session", help="the session of the run (default: one of its own)")
     parser.add_argument("--key", help="starts with the same key make one run")
     parser.add_argument("--watch", action="store_true", help="show each step until the run has ended")
@@ -92,7 +91,7 @@ def _start(client: GatewayClient, arguments: argparse.Namespace) -> None:
     run_id = client.start(
         bundle_id=bundle_id,
         flow_id=flow_id or None,
-        input_data=_inputs(arguments),
+        input_data=inputs_of(arguments),
         session_id=arguments.session,
         idempotency_key=arguments.key,
     )
@@ -102,39 +101,6 @@ def _start(client: GatewayClient, arguments: argparse.Namespace) -> None:
         show({"run_id": run_id})
     else:
         print(run_id)
-
-
-def _inputs(arguments: argparse.Namespace) -> JsonObject:
-    given = _object(_text_of(arguments.input), field="--input")
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise Invalid("--set", f"{item!r} is not NAME=VALUE")
-        given[name] = _value(value)
-    return given
-
-
-def _text_of(text: str) -> str:
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("--input", f"{text[1:]!r} cannot be read: {error}") from error
-
-
-def _object(text: str, *, field: str) -> JsonObject:
-    value = loads(text, field=field)
-    if not isinstance(value, dict):
-        raise Invalid(field, 'is no JSON object, such as {"prompt": "Hello"}')
-    return value
-
-
-def _value(text: str) -> Any:
-    try:
-        return loads(text)
-    except Invalid:
-        return text
 
 
 def _list(client: GatewayClient, arguments: argparse.Namespace) -> None:
@@ -210,7 +176,7 @@ def _answer(client: GatewayClient, arguments: argparse.Namespace) -> None:
     waiting = run.get("waiting")
     if not waiting:
         raise Conflict(f"run {run['run_id']} asks nothing; it is {run['status']}", code="not_waiting")
-    payload = _object(arguments.text, field="text") if arguments.payload else answer_to(waiting, arguments.text)
+    payload = object_of(arguments.text, field="text") if arguments.payload else answer_to(waiting, arguments.text)
     _report(client, client.answer(run["run_id"], payload, wait_key=waiting.get("wait_key")), arguments)
 
 
@@ -253,7 +219,7 @@ def _blocked(client: GatewayClient, run_id: str) -> list[JsonObject]:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = int(text) if text.isdecimal() else 0
     if count < 1:
         raise argparse.ArgumentTypeError("use a whole number from 1")
     return count

@@ -64,6 +64,8 @@ def _list(arguments: argparse.Namespace) -> None:
     if arguments.json:
         show(tokens)
         return
+    if not tokens:
+        print("there is no named token; make one with: abstractgateway token create", file=sys.stderr)
     for token in tokens:
         until = f"until {token['expires_at']}" if token["expires_at"] else "for good"
         state = "expired" if token["expired"] else until

@@ -62,6 +62,19 @@ class GatewayClient:
         key = idempotency_key or new_hex()
         return str(self._post("runs/start", body, Idempotency_Key=key)["run_id"])
 
+    def schedule(self, *, idempotency_key: str | None = None, **fields: Any) -> str:
+        """Have a flow run at times, and return the id of the run that sees to it; it is durable then.
+
+        Fields are those of `POST /runs/schedule`: `bundle_id`, `flow_id`, `interval` or `cron`, `timezone`, ….
+        """
+        key = idempotency_key or new_hex()
+        return str(self._post("runs/schedule", fields, Idempotency_Key=key)["run_id"])
+
+    def next_times(self, run_id: str, *, count: int = 10) -> JsonObject:
+        """Return the next times of a schedule: `{timezone, paused, items}`. Raises `Conflict` for another run."""
+        times: JsonObject = self._get(f"runs/{_part(run_id)}/schedule/next", count=count)
+        return times
+
     def get(self, run_id: str) -> JsonObject:
         """Return a run: its summary, `output` and `blocked_by`. Raises `NotFound` for an unknown one."""
         run: JsonObject = self._get(f"runs/{_part(run_id)}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..clock import Clock
@@ -46,21 +50,42 @@ class Deprecations:
         """Deprecate a flow durably and return its entry."""
         at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         entry: JsonObject = {"deprecated_at": at, **({"reason": reason} if reason else {})}
-        with self._lock:
-            bundles = self._read()
+        with self._changing() as bundles:
             self._write({**bundles, bundle_id: {**bundles.get(bundle_id, {}), flow_id: entry}})
         return entry
 
     def remove(self, bundle_id: str, flow_id: str) -> bool:
         """Take exactly this entry away, durably, and say whether there was one."""
-        with self._lock:
-            bundles = self._read()
+        with self._changing() as bundles:
             flows = dict(bundles.get(bundle_id, {}))
             if flows.pop(flow_id, None) is None:
                 return False
             left = {**bundles, bundle_id: flows}
             self._write({name: entries for name, entries in left.items() if entries})
             return True
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, dict[str, JsonObject]]]:
+        """Give what there is; changes by threads and by processes that share the file follow each other."""
+        with self._lock:
+            if self._path is None:
+                yield self._bundles
+                return
+            lock = self._lock_file(self._path.with_suffix(".lock"))
+            try:
+                yield self._read()
+            finally:
+                os.close(lock)
+
+    def _lock_file(self, path: Path) -> int:
+        """Return the descriptor that holds the lock until it is closed."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise Unavailable(f"{path.name!r} cannot be written: {error}", code="store_failed") from error
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
 
     def _current(self) -> dict[str, dict[str, JsonObject]]:
         with self._lock:

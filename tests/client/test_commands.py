@@ -159,7 +159,8 @@ def test_ledgers_are_verified_and_exported(ag, asked, client, tmp_path):
 
 def test_a_ledger_that_was_changed_is_found(script, monkeypatch, capsys):
     record = {"run_id": "r", "prev_hash": None, "record_hash": "0" * 64, "signature": None}
-    server = script((200, {}, json.dumps({"items": [record], "next_after": 1}).encode()))
+    ledger = json.dumps({"items": [record], "next_after": 1}).encode()
+    server = script((200, {}, b"{}"), (200, {}, ledger))
     monkeypatch.setenv("ABSTRACTGATEWAY_URL", server.url)
 
     code = main(("ledger", "verify", "r"))
