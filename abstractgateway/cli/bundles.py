@@ -15,7 +15,7 @@ from ..bundles.naming import bundle_file_name
 from ..bundles.packer import BundleWishes, PackedBundle, pack_bundle, pack_directory
 from ..config import GatewayConfig
 from ..errors import Invalid
-from ..jsonvalue import loads
+from ..jsonvalue import JsonObject, loads
 from ..visualflow.compiler import compile_flow
 from .remote import show
 
@@ -35,6 +35,7 @@ def add_bundle_commands(commands: _SubParsersAction[argparse.ArgumentParser]) ->
         "validate", help="say whether bundles and flows can be run, and what is odd about them"
     )
     validate.add_argument("paths", type=Path, nargs="+", help=".flow files, directories, or flows as .json")
+    validate.add_argument("--json", action="store_true", help="print what is said of each as JSON")
     validate.set_defaults(command=_validate)
     listing = chosen.add_parser("list", help="list the bundles of a directory")
     listing.add_argument("directory", type=Path, nargs="?", help="default: the directory of the settings")
@@ -52,6 +53,7 @@ def _add_pack(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     pack.add_argument("--entrypoint", action="append", default=[], help="a flow that may be started; may be repeated")
     pack.add_argument("--default-entrypoint", help="the one that is started when a request names none")
     pack.add_argument("--created-at", help="default: when the flows were changed last")
+    pack.add_argument("--json", action="store_true", help="print what was packed as JSON")
     pack.set_defaults(command=_pack)
 
 
@@ -65,6 +67,9 @@ def _pack(arguments: argparse.Namespace) -> None:
         target.write_bytes(packed.content)
     except OSError as error:
         raise Invalid("out", f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    if arguments.json:
+        show({"file": str(target), "flows": sorted(manifest["flows"]), "warnings": list(packed.warnings)})
+        return
     _print_warnings(packed.warnings)
     print(f"packed {len(manifest['flows'])} flows into {target}")
 
@@ -106,17 +111,25 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> None:
-    wrong: list[str] = []
-    for path in arguments.paths:
-        try:
-            warnings = _checked(path)
-        except Invalid as error:
-            wrong.append(f"{path}: {error}".replace("; ", "\n  "))
-            continue
-        _print_warnings(f"{path}: {text}" for text in warnings)
-        print(f"{path}: can be run")
+    told = [_told_of(path) for path in arguments.paths]
+    wrong = [f"{item['path']}: {item['error']}" for item in told if item["error"] is not None]
+    if arguments.json:
+        show(told)
+    else:
+        for item in told:
+            _print_warnings(f"{item['path']}: {text}" for text in item["warnings"])
+            if item["error"] is None:
+                print(f"{item['path']}: can be run")
     if wrong:
-        raise Invalid("", "\n".join(wrong), code="bundle_invalid")
+        raise Invalid("", "\n".join(text.replace("; ", "\n  ") for text in wrong), code="bundle_invalid")
+
+
+def _told_of(path: Path) -> JsonObject:
+    """Return what there is to say of a bundle or a flow: its warnings, or why it cannot be run."""
+    try:
+        return {"path": str(path), "warnings": _checked(path), "error": None}
+    except Invalid as error:
+        return {"path": str(path), "warnings": [], "error": str(error)}
 
 
 def _checked(path: Path) -> list[str]:

@@ -34,6 +34,22 @@ def test_pack_writes_a_bundle_that_list_and_inspect_show(flow: Path, tmp_path: P
     assert (shown["bundle_ref"], shown["flows"]["root"]["nodes"]) == ("my@1.0.0", 1)
 
 
+def test_what_was_packed_and_checked_is_told_as_json(flow: Path, tmp_path: Path, capsys: Any) -> None:
+    target, bad = tmp_path / "my.flow", tmp_path / "bad.flow"
+    bad.write_bytes(b"no zip")
+
+    packed = main(["bundle", "pack", str(flow), "--out", str(target), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    validated = main(["bundle", "validate", str(target), str(bad), "--json"])
+    good, wrong = json.loads(capsys.readouterr().out)
+
+    assert (packed, validated) == (0, 1)
+    assert (told["file"], told["flows"]) == (str(target), ["root"])
+    assert (good["path"], good["error"]) == (str(target), None)
+    assert (wrong["path"], wrong["warnings"]) == (str(bad), [])
+    assert "zip" in wrong["error"]
+
+
 def test_pack_names_the_file_after_the_bundle(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
