@@ -14,19 +14,25 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     """Add `--input` and `--set` to a parser."""
     parser.add_argument("--input", default="{}", help="the inputs as a JSON object, or @file with one")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one input; JSON where it can be read as such"
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="one input; JSON where it can be read as such",
     )
 
 
 def inputs_of(arguments: argparse.Namespace) -> JsonObject:
     """Return the inputs that a command line gives. Raises `Invalid`."""
-    given = object_of(_text_of(arguments.input), field="--input")
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise Invalid("--set", f"{item!r} is not NAME=VALUE")
-        given[name] = _value(value)
-    return given
+    return {**object_of(_text_of(arguments.input), field="--input"), **dict(arguments.set)}
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, _value(value)
 
 
 def _text_of(text: str) -> str:

@@ -72,7 +72,6 @@ def test_a_key_makes_starts_one(ag):
         (("hello", "--input", "[]"), "no JSON object"),
         (("hello", "--input", "{"), "not valid JSON"),
         (("hello", "--input", "@/nowhere"), "cannot be read"),
-        (("hello", "--set", "prompt"), "is not NAME=VALUE"),
         (("nope",), "Bundle not found"),
         (("hello:nope",), "nope"),
     ],
@@ -83,6 +82,15 @@ def test_a_start_that_is_wrong_is_told_of_and_starts_nothing(ag, arguments, text
     assert (said.code, said.out) == (1, "")
     assert text in said.err and said.err.startswith("abstractgateway: ")
     assert ag("runs", "list", "--json").out.strip() == '{\n  "items": []\n}'
+
+
+@pytest.mark.parametrize("text", ["prompt", "=x"])
+def test_an_input_that_is_no_assignment_is_a_wrong_command_line(ag, capsys, text):
+    with pytest.raises(SystemExit) as raised:
+        ag("runs", "start", "hello", "--set", text)
+
+    assert raised.value.code == 2
+    assert "is not NAME=VALUE" in capsys.readouterr().err
 
 
 def test_runs_are_listed_with_what_they_ask(ag, asked):
