@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,27 +107,14 @@ def _make_room(config: GatewayConfig, arguments: argparse.Namespace, marker: Pat
 def _copied(config: GatewayConfig, arguments: argparse.Namespace, marker: Path) -> Progress:
     with ExitStack() as stack:
         source, target = (
-            stack.enter_context(_Opened(replace(config, store_backend=backend)))
+            stack.enter_context(closing(open_stores(replace(config, store_backend=backend))))
             for backend in (arguments.source, arguments.target)
         )
-        done = migrate(source.stores, target.stores, show_migration(is_quiet=arguments.json))
-        for problem in source.stores.problems:
+        done = migrate(source, target, show_migration(is_quiet=arguments.json))
+        for problem in source.problems:
             print(f"warning: {problem}", file=sys.stderr)
     marker.unlink()
     return done
-
-
-class _Opened:
-    """Stores that are closed when the block ends."""
-
-    def __init__(self, config: GatewayConfig) -> None:
-        self.stores = open_stores(config)
-
-    def __enter__(self) -> _Opened:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stores.close()
 
 
 def _as_json(done: Progress) -> JsonObject:
