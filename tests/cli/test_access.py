@@ -5,36 +5,25 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from abstractgateway import GatewayConfig
-from abstractgateway.cli import doctor, main
+from abstractgateway.cli import doctor
 from abstractgateway.service.audit import AuditLog
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
+from tests.commands import Said, said_by, without_settings
 
 
 @pytest.fixture
 def ag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """Runs command lines in an empty directory, with no setting in the environment."""
     monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("ABSTRACT"):
-            monkeypatch.delenv(name)
+    without_settings(monkeypatch)
 
     def run(*arguments: str) -> Said:
-        code = main(arguments)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments)
 
     return run
 

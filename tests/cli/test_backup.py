@@ -6,20 +6,13 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from abstractgateway import GatewayConfig, GatewayService
-from abstractgateway.cli import main
 from tests.cli.processes import SAMPLES
 from tests.cli.test_migrate import answers, fill, gateway
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
+from tests.commands import Said, said_by
 
 
 @pytest.fixture
@@ -30,9 +23,7 @@ def ag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         monkeypatch.setenv("ABSTRACTGATEWAY_DATA_DIR", str(tmp_path / "data"))
         monkeypatch.setenv("ABSTRACTGATEWAY_FLOWS_DIR", str(SAMPLES))
         monkeypatch.setenv("ABSTRACTGATEWAY_STORE_BACKEND", backend)
-        code = main(arguments)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments)
 
     return run
 

@@ -1,40 +1,29 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from abstractgateway import GatewayConfig
-from abstractgateway.cli import doctor, main
+from abstractgateway.cli import doctor
 from abstractgateway.cli.config import main as config_main
 from abstractgateway.runner import RunnerLock
+from tests.commands import Said, said_by, without_settings
 
 TOKEN = "abcdefghijklmnopqrstuvwxyz"
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
 def ag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """Runs command lines in an empty directory, with no setting in the environment."""
     monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("ABSTRACT"):
-            monkeypatch.delenv(name)
+    without_settings(monkeypatch)
 
     def run(*arguments: str) -> Said:
-        code = main(arguments)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments)
 
     return run
 

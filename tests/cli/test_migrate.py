@@ -3,22 +3,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from abstractgateway import GatewayConfig, GatewayService
-from abstractgateway.cli import main
 from abstractgateway.errors import Unavailable
 from abstractgateway.runner import RunnerLock
 from abstractgateway.stores import migrate as migration
 from tests.cli.processes import SAMPLES
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
+from tests.commands import Said, said_by
 
 
 @pytest.fixture
@@ -31,9 +25,7 @@ def ag(data: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """Runs `migrate` on the data directory."""
 
     def run(*arguments: str) -> Said:
-        code = main(("migrate", "--data-dir", str(data), *arguments))
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, "migrate", "--data-dir", str(data), *arguments)
 
     return run
 

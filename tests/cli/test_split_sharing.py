@@ -151,7 +151,8 @@ def test_a_schedule_runs_what_was_put_in_the_place_of_its_bundle(split: Client) 
     now = {"command_id": "c-1", "run_id": schedule, "type": "resume", "payload": {"payload": {"mode": "run_now"}}}
     split.call("/api/gateway/commands", now)
 
-    wait_until(lambda: executions(split, schedule) == ["another one", "one"])
+    wait_until(lambda: len(executions(split, schedule)) == 2)
+    assert executions(split, schedule) == ["another one", "one"]
 
 
 def executions(client: Client, schedule: str) -> list[str]:

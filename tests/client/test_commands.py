@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
 
@@ -11,12 +10,7 @@ from abstractgateway.cli.remote import answer_to, waits_of
 from abstractgateway.errors import Invalid
 from abstractgateway.runtime.chain import verify_chain
 from tests.client.conftest import TOKEN
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
+from tests.commands import Said, said_by
 
 
 @pytest.fixture
@@ -26,9 +20,7 @@ def ag(server, monkeypatch, capsys) -> Callable[..., Said]:
     monkeypatch.setenv("ABSTRACTGATEWAY_AUTH_TOKEN", TOKEN)
 
     def run(*arguments: str) -> Said:
-        code = main(arguments)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments)
 
     return run
 
