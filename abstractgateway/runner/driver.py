@@ -5,9 +5,10 @@ run; whatever follows from the commit happens in its callback. An effect on the 
 after the commit of its intent (promise G3), and comes back through the queue: with its outcome, or because its time is
 up, whichever is first (`performances`).
 
-Who owns a run: from `offer` until `_release` a run is owned by exactly one `Work`, which is in the queue, with a
-worker, in the store's writer, in the effect pool, put aside because its workflow is missing, or resting after trouble.
-News of an owned run is only noted; whoever releases it looks again when there was any.
+Who owns a run: from `offer` or `create` until `_release` a run is owned by exactly one `Work`, which is in the queue,
+with a worker or with whoever makes the run, in the store's writer, in the effect pool, put aside because its workflow
+is missing, or resting after trouble. News of an owned run is only noted; whoever releases it looks again when there
+was any.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..errors import GatewayError, Invalid, LeaseLost, NotFound, StaleWrite
 from ..runtime.commit import Commit, CommitReceipt, RunWrite, StoredRun
@@ -28,6 +30,7 @@ from ..runtime.models import EffectOutcome, RunState, RunStatus, WorkflowSpec
 from ..runtime.registry import WorkflowRegistry, kernel_workflow
 from ..runtime.runtime import Runtime
 from ..stores.base import Done, RunRow, Stores, instant_or_none
+from ..stores.feed import commit_and_wait
 from .deltas import Deltas
 from .performances import Performance, Performances
 from .pool import Pool
@@ -38,6 +41,9 @@ ACTOR = "gateway"
 """Runs of other actors belong to programs that drive them themselves."""
 
 _ALWAYS_NEWS = sys.maxsize
+
+FIRST_SLICE_S = 0.005
+"""How long the first steps of a new run may take that whoever starts it waits for."""
 
 
 @dataclass(eq=False)
@@ -142,14 +148,8 @@ class Driver:
 
     def offer(self, run_id: str, revision: int = _ALWAYS_NEWS, born: RunWrite | None = None, *, slot: int = 0) -> None:
         """Say that a run may be able to go on; a run that is being driven is looked at again afterwards."""
-        with self._lock:
-            if run_id in self._owned:
-                self._owned[run_id] = max(revision, self._owned[run_id])
-                return
-            if self._is_draining or not self._holds(slot):
-                return
-            self._owned[run_id], self._slots[run_id] = 0, slot
-        self._queue.put(Work(run_id, born=born, slot=slot))
+        if self._take(run_id, slot, revision):
+            self._queue.put(Work(run_id, born=born, slot=slot))
 
     def hear(self, row: RunRow, born: RunWrite | None = None) -> None:
         """Take note of a run that the store says has changed; one that was just made need not be read."""
@@ -162,6 +162,25 @@ class Driver:
             self._note_end(row.run_id)
         if self._aside:
             self._take_back(row)
+
+    def create(self, state: RunState, slot: int) -> bool:
+        """Make a new run durable together with its first steps, which are taken in this thread.
+
+        Returns False, having done nothing, when the run is not to be driven here. Raises `StaleWrite` when there is
+        such a run, `Invalid` when a step led to what cannot be stored, and what the store raises.
+        """
+        if not self._take(state.run_id, slot):
+            return False
+        work = Work(state.run_id, slot=slot)
+        try:
+            work.execution = self._execution_of(StoredRun(state, revision=0, ledger_len=0, ledger_hash=None))
+            work.execution.advance(self._step_batch, slice_s=FIRST_SLICE_S)
+            commit = work.execution.to_commit()
+        except BaseException:
+            self._release(work.run_id, None)
+            raise
+        commit_and_wait(lambda commit, done: self._commit(commit, partial(self._created, work, done)), commit)
+        return True
 
     def retry(self, work: Work) -> None:
         """Put work back that could not be done."""
@@ -303,6 +322,17 @@ class Driver:
         slot = self._release(execution.state.run_id, execution)
         self._wait_on(execution.state, slot)
 
+    def _take(self, run_id: str, slot: int, revision: int = 0) -> bool:
+        """Become the one who drives a run; False when it is driven already, or is not to be driven here."""
+        with self._lock:
+            if run_id in self._owned:
+                self._owned[run_id] = max(revision, self._owned[run_id])
+                return False
+            if self._is_draining or not self._holds(slot):
+                return False
+            self._owned[run_id], self._slots[run_id] = 0, slot
+        return True
+
     def _hold(self, work: Work) -> bool:
         with self._lock:
             if self._is_quiet:
@@ -332,6 +362,15 @@ class Driver:
             return self._runtime.execution_of(self._find_workflow(workflow_id), stored)
         registry = self._registry_of(stored.state)
         return self._runtime.execution_of(registry.get_or_raise(workflow_id), stored, registry=registry)
+
+    def _created(self, work: Work, done: Done, receipt: CommitReceipt | None, error: Exception | None) -> None:
+        if error is None:
+            self._committed(work, receipt, None)
+        elif isinstance(error, LeaseLost):
+            self._leave(work, error)
+        else:
+            self._release(work.run_id, None)
+        done(receipt, error)
 
     def _committed(self, work: Work, receipt: CommitReceipt | None, error: Exception | None) -> None:
         """Go on after a commit; called by the store's writer, so it only hands things over."""

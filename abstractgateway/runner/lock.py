@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..clock import to_iso
+from ..runtime.models import RunState
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,10 @@ class RunnerElsewhere:
 
     def __init__(self, lock: Watch) -> None:
         self._lock = lock
+
+    def create(self, state: RunState) -> bool:
+        """Leave the first steps of a new run to the process that drives it."""
+        return False
 
     def explain(self, run_id: str) -> str | None:
         """Return why a run does not go on: nobody drives it."""

@@ -19,7 +19,7 @@ from ..runtime.execution import PendingEffect
 from ..runtime.models import EffectOutcome, RunState, RunStatus, WaitReason, WorkflowSpec
 from ..runtime.registry import WorkflowRegistry
 from ..runtime.runtime import Runtime
-from ..stores.base import Changes, Done, RunQuery, RunRow, Stores
+from ..stores.base import Changes, Done, RunQuery, RunRow, Stores, slot_of
 from .auto_compaction import AutoCompaction
 from .commands import CommandApplier
 from .deltas import Deltas
@@ -166,6 +166,10 @@ class Runner:
             self._lose(error)
         if self._lost is not None:
             raise self._lost
+
+    def create(self, state: RunState) -> bool:
+        """Make a new run durable with its first steps, in this thread; see `Driver.create`."""
+        return self.is_owner and self._driver.create(state, slot_of(state.run_id))
 
     def next_due(self) -> float | None:
         """Return the second (since the epoch) at which the next timer is due, or None."""

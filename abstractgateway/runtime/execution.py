@@ -137,14 +137,14 @@ class Execution:
     def has_changes(self) -> bool:
         return self._run.is_changed
 
-    def advance(self, max_steps: int) -> int:
-        """Take up to `max_steps` steps in memory, or as many as a moment allows, and return how many were taken."""
+    def advance(self, max_steps: int, *, slice_s: float = SLICE_S) -> int:
+        """Take up to `max_steps` steps in memory, or as many as `slice_s` seconds allow, and return how many."""
         if max_steps > 0 and self.pending is None and lifecycle.is_due(self.state, self._draft):
             self._draft.begin_instant()
             lifecycle.fire_timer(self._draft, self._run)
         if self._is_timed and max_steps > 0 and self.pending is None:
             self._check_time()
-        until = self._clock.monotonic() + SLICE_S
+        until = self._clock.monotonic() + slice_s
         taken = 0
         while taken < max_steps and self.pending is None and self.state.status is RunStatus.RUNNING:
             found = journal.recall(self.state.vars)

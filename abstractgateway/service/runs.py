@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from ..clock import parse_iso
-from ..errors import Invalid, NotFound
+from ..errors import Invalid, LeaseLost, NotFound, StaleWrite
 from ..hosts.base import WorkflowHost
 from ..jsonvalue import JsonObject, dumps
 from ..runner.driver import ACTOR
@@ -26,8 +27,11 @@ from .summaries import blocked_by, run_summary
 from .workflow_snapshots import WorkflowSnapshots
 
 
-class Explains(Protocol):
-    """Whoever drives runs, as far as it can tell why one does not go on."""
+class Drives(Protocol):
+    """Whoever drives runs, as far as it matters here."""
+
+    def create(self, state: RunState) -> bool:
+        """Make a new run durable with its first steps; False when that is left to somebody else."""
 
     def explain(self, run_id: str) -> str | None:
         """Return the reason, or None when the run is driven as it should be."""
@@ -42,7 +46,7 @@ class RunService:
         stores: Stores,
         runtime: Runtime,
         host: WorkflowHost,
-        runner: Explains | None,
+        runner: Drives | None,
         check_start: Callable[[str], None] = lambda workflow_id: None,
         find_workflow: Callable[[RunState], WorkflowSpec] | None = None,
         clamp: Callable[[JsonObject], JsonObject] = dict,
@@ -68,7 +72,7 @@ class RunService:
         idempotency_key: str | None = None,
         limits: JsonObject | None = None,
     ) -> str:
-        """Start a run durably and return its id; the runner takes its first step right afterwards.
+        """Start a run durably and return its id. Where this process drives it, its first steps are taken already.
 
         Without `flow_id` the bundle's only or default entrypoint is started. Raises `NotFound` for an unknown bundle
         or flow, `Invalid` for a request that names no flow or data that is not a JSON object, `Conflict` for a
@@ -86,34 +90,47 @@ class RunService:
             return once.run_id
         workflow_id = self._host.resolve(bundle_id=bundle_id, bundle_version=bundle_version, flow_id=flow_id)
         self._check_start(workflow_id)
-        state = self._runtime.new_run(
-            self._host.workflow(workflow_id),
-            self._seeded(workflow_id, input_data),
-            actor_id=ACTOR,
-            session_id=session_id or None,
-            limits=limits,
-        )
+        make = partial(self._new, workflow_id, input_data, session_id or None, limits, once)
+        listeners = self._host.listeners(workflow_id)
+        run_id = (None if listeners else self._begin(make())) or self._create(make(), listeners)
+        if once is not None:
+            once.is_done(self._stores.runs)
+        return run_id
+
+    def _new(
+        self,
+        workflow_id: str,
+        input_data: JsonObject | None,
+        session_id: str | None,
+        limits: JsonObject | None,
+        once: StartOnce | None,
+    ) -> RunState:
+        workflow, vars = self._host.workflow(workflow_id), self._seeded(workflow_id, input_data)
+        state = self._runtime.new_run(workflow, vars, actor_id=ACTOR, session_id=session_id, limits=limits)
         if once is not None:
             once.mark(state)
         state.session_id = state.session_id or state.run_id
-        listeners = self._host.listeners(workflow_id)
-        clock, is_new = self._runtime.clock, once is None
-        transact(
-            self._stores,
-            clock,
-            lambda draft: self._create(draft, state, listeners, is_new=is_new),
-            max_inline_bytes=self._runtime.max_inline_bytes,
-        )
-        if once is not None:
-            once.is_done(self._stores.runs)
-        return state.run_id
+        return state
 
-    def _create(self, draft: Draft, state: RunState, listeners: tuple[WorkflowSpec, ...], *, is_new: bool) -> None:
-        if not is_new and draft.peek(state.run_id) is not None:
-            return
-        draft.create(state)
-        for spec in listeners:
-            self._listen(draft, spec, state)
+    def _begin(self, state: RunState) -> str | None:
+        """Start a run together with its first steps and return its id; None where that cannot be, or not here."""
+        try:
+            is_begun = self._runner is not None and self._runner.create(state)
+        except (StaleWrite, LeaseLost, Invalid, NotFound):
+            return None  # somebody was faster, or whoever drives it is to find out what is wrong
+        return state.run_id if is_begun else None
+
+    def _create(self, state: RunState, listeners: tuple[WorkflowSpec, ...]) -> str:
+        """Make a run durable that stands before its first step, unless it is there already; return its id."""
+
+        def change(draft: Draft) -> None:
+            if draft.peek(state.run_id) is None:
+                draft.create(state)
+                for spec in listeners:
+                    self._listen(draft, spec, state)
+
+        transact(self._stores, self._runtime.clock, change, max_inline_bytes=self._runtime.max_inline_bytes)
+        return state.run_id
 
     def _listen(self, draft: Draft, spec: WorkflowSpec, parent: RunState) -> None:
         """Start a child run that listens for the whole flow; it waits already, so that it misses nothing."""

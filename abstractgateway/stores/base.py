@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from zlib import crc32
 
 from ..clock import parse_iso
 from ..errors import Invalid
@@ -52,6 +53,15 @@ __all__ = [
     "StoredRun",
     "Stores",
 ]
+
+
+RUN_SLOTS = 128
+"""What runners that share a store divide the runs into; more runners than this have nothing to do."""
+
+
+def slot_of(run_id: str) -> int:
+    """Return the slot of a run that has no parent; the others are in their parent's."""
+    return crc32(run_id.encode(errors="surrogatepass")) % RUN_SLOTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
 from abstractgateway.clock import Clock, SystemClock
@@ -44,7 +44,7 @@ from .fields import ValidationFailed, read_body, read_form, read_headers, read_q
 from .measures import NO_ROUTE, RequestMeasures, lockout_families
 from .refusal import Refused
 from .render import REQUEST_ID, Problem, denial, gateway_problem, problem, redirect_answer, send
-from .route import Call, Route, RouteTable
+from .route import Call, Route
 from .route_tree import RouteTree
 from .routes import ROUTES
 from .sessions import rule_of
@@ -81,8 +81,7 @@ class GatewayApp:
         self._streams = Tally(config.max_client_sse if config.security else 0)
         self._clean = Redactor.of(config).answer
         self._audit = AuditTrail(gateway.access.audit, self._clock)
-        self._table = RouteTable(ROUTES)
-        self._tree = RouteTree(ROUTES)
+        self._routes = RouteTree(ROUTES)
         self._blocking = BlockingStreams(gateway, config.http_threads - _THREADS_KEPT_FREE)
         self._measures = RequestMeasures()
         gateway.metrics.add("requests", self._measures.families)
@@ -169,14 +168,10 @@ class GatewayApp:
         request = visit.request
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(request)
-        try:
-            found = self._tree.find(request.method, request.path)
-            route, path = found or self._table.find(request.method, request.path)
-        except MethodNotAllowed as refusal:
-            allowed = ", ".join(sorted(refusal.valid_methods or ()))
-            raise Refused(405, "method_not_allowed", "Method Not Allowed", (("Allow", allowed),)) from refusal
-        except NotFound as refusal:
-            return self._without_slash(request) or _nowhere(refusal)
+        found = self._routes.find(request.method, request.path)
+        if found is None:
+            return self._without_slash(request) or self._nowhere(request)
+        route, path = found
         request.environ[_ROUTE_KEY] = f"{route.method} {route.path}"
         lacking = scope_denial(visit.caller, route.needed_scope) if route.needs_token else None
         if lacking is not None:
@@ -190,10 +185,17 @@ class GatewayApp:
 
     def _without_slash(self, request: Request) -> Response | None:
         stripped = request.path.rstrip("/")
-        if stripped == request.path or not self._table.has_path(stripped):
+        if stripped == request.path or not self._routes.methods(stripped):
             return None
         query = request.query_string.decode("latin-1")
         return redirect_answer(quote(stripped, safe="/:@") + (f"?{query}" if query else ""))
+
+    def _nowhere(self, request: Request) -> NoReturn:
+        methods = self._routes.methods(request.path)
+        if methods:
+            allowed = ", ".join(sorted(methods))
+            raise Refused(405, "method_not_allowed", "Method Not Allowed", (("Allow", allowed),))
+        raise Refused(404, "route_not_found", "Not Found")
 
     def _call(self, visit: Visit, route: Route, path: Mapping[str, str]) -> Call:
         request, session_id = visit.request, visit.caller.session_id
@@ -286,10 +288,6 @@ def _preflight(request: Request) -> Response:
     response = Response(b"", 200)
     response.headers.extend(preflight_headers(request.headers.get("Access-Control-Request-Headers")))
     return response
-
-
-def _nowhere(refusal: NotFound) -> NoReturn:
-    raise Refused(404, "route_not_found", "Not Found") from refusal
 
 
 def _failure(visit: Visit) -> Response:

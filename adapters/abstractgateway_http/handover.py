@@ -37,6 +37,8 @@ _READ_BEYOND_LIMIT = 1_048_576
 # So much of its answers a client may leave unread before its next request is worked on.
 _UNREAD_BYTES = 65_536
 _STUCK_S = 30.0
+# So large a piece of a body goes out in one piece with the head before it.
+_SENT_AT_ONCE = 65_536
 
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _CODINGS = re.compile(rb"^transfer-encoding:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
@@ -163,11 +165,18 @@ class HandoverTask(WSGITask):
 
     door: StreamDoor | None = None
     has_left = False
+    wrote_header: bool
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
         self.door = environ.setdefault(DOOR_KEY, StreamDoor(self.channel.streams))
         return environ
+
+    def write(self, data: bytes) -> None:
+        if not self.wrote_header and 0 < len(data) < _SENT_AT_ONCE and self.has_body:
+            self.channel.head = self.build_response_header()
+            self.wrote_header = True
+        super().write(data)
 
     def service(self) -> None:
         try:
@@ -286,11 +295,35 @@ def _check_lines(head: bytes) -> None:
         raise ParsingError("Transfer-Encoding must be 'chunked' or absent")
 
 
+class ServerOfChannel:
+    """The server as a channel sees it: it wakes the loop only for what the loop does not wait for already.
+
+    Waitress wakes it after every answer, which then looks at all connections once more and finds nothing to do.
+    """
+
+    def __init__(self, channel: LimitedChannel, server: Any) -> None:
+        self._channel = channel
+        self._server = server
+
+    def pull_trigger(self) -> None:
+        channel = self._channel
+        if not (channel.is_listened_to and channel.is_at_rest):
+            self._server.pull_trigger()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
 class LimitedChannel(HTTPChannel):
     """One connection."""
 
     request: Any
+    server: Any
     is_parked = False
+    is_listened_to = False
+    """Whether the loop, in the poll that it is in, waits for what the client sends."""
+    head = b""
+    """The head of an answer, which is sent together with what is written next."""
 
     def __init__(self, limits: ChannelLimits, *args: Any, **kwargs: Any) -> None:
         self.parser_class = partial(LimitedParser, limits.body)
@@ -298,6 +331,22 @@ class LimitedChannel(HTTPChannel):
         self.arrival = ArrivalTime(limits.head_s, limits.request_s)
         self.on_left: Callable[[], None] = _nothing
         super().__init__(*args, **kwargs)
+        self.server = ServerOfChannel(self, self.server)
+
+    def readable(self) -> bool:
+        # Taken back first: a worker that is done in between must not rely on an answer that is not given yet.
+        self.is_listened_to = False
+        self.is_listened_to = bool(super().readable())
+        return self.is_listened_to
+
+    def write_soon(self, data: Any) -> Any:
+        head, self.head = self.head, b""
+        return super().write_soon(head + data if head else data)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is to be sent, and the connection is to stay."""
+        return not (self.total_outbufs_len or self.will_close or self.close_when_flushed)
 
     def received(self, data: bytes) -> bool:
         is_taken = bool(super().received(data))

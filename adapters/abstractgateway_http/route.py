@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from werkzeug.exceptions import MethodNotAllowed, NotFound
-from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from abstractgateway.security import ANYONE, READS, Caller, Scope
@@ -90,33 +88,3 @@ class Route:
     def summary(self) -> str:
         """What the route does, in one sentence: the first of its handler's."""
         return (self.handler.__doc__ or "").strip().partition("\n")[0]
-
-
-class RouteTable:
-    """Finds the route of a request."""
-
-    def __init__(self, routes: tuple[Route, ...]) -> None:
-        self.routes = routes
-        rules = [Rule(_rule_text(route.path), methods=[route.method], endpoint=route) for route in routes]
-        self._paths = Map(rules, strict_slashes=True, merge_slashes=False, redirect_defaults=False).bind("gateway")
-
-    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
-        """Return the route and the values in its path; HEAD goes with GET.
-
-        Raises werkzeug's `NotFound`, or its `MethodNotAllowed` with the methods that the path knows.
-        """
-        return self._paths.match(path, method)
-
-    def has_path(self, path: str) -> bool:
-        """Say whether any method is known at the path."""
-        try:
-            self._paths.match(path, "GET")
-        except MethodNotAllowed:
-            return True
-        except NotFound:
-            return False
-        return True
-
-
-def _rule_text(path: str) -> str:
-    return path.replace("{", "<").replace("}", ">")

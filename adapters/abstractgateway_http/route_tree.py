@@ -1,10 +1,13 @@
-"""Finding the route of a request quickly; what is not found here is left to Werkzeug, which says what is wrong."""
+"""Finding the route of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from .route import Route
+
+_Here = dict[str, tuple[Route, tuple[str, ...]]]
+"""By method: a route that ends at a place, and the names in its path."""
 
 
 class RouteTree:
@@ -13,14 +16,23 @@ class RouteTree:
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._named: dict[str, RouteTree] = {}
         self._any: RouteTree | None = None
-        self._here: dict[str, tuple[Route, tuple[str, ...]]] = {}
+        self._here: _Here = {}
         for route in routes:
             self._add(route, route.path.split("/"), ())
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
         """Return the route and the values in its path, or None; HEAD goes with GET."""
-        found = self._walk("GET" if method == "HEAD" else method, path.split("/"), 0, ())
-        return (found[0], dict(zip(found[1], found[2], strict=True))) if found is not None else None
+        wanted = "GET" if method == "HEAD" else method
+        for here, values in self._matching(path.split("/"), 0, ()):
+            if wanted in here:
+                route, names = here[wanted]
+                return route, dict(zip(names, values, strict=True))
+        return None
+
+    def methods(self, path: str) -> frozenset[str]:
+        """Return the methods that are known at a path; none where nothing is."""
+        known = {method for here, _ in self._matching(path.split("/"), 0, ()) for method in here}
+        return frozenset(known | {"HEAD"} if "GET" in known else known)
 
     def _add(self, route: Route, parts: list[str], names: tuple[str, ...]) -> None:
         if not parts:
@@ -31,15 +43,13 @@ class RouteTree:
         else:
             self._named.setdefault(parts[0], RouteTree())._add(route, parts[1:], names)
 
-    def _walk(
-        self, method: str, parts: list[str], at: int, values: tuple[str, ...]
-    ) -> tuple[Route, tuple[str, ...], tuple[str, ...]] | None:
+    def _matching(self, parts: list[str], at: int, values: tuple[str, ...]) -> Iterator[tuple[_Here, tuple[str, ...]]]:
+        """Yield the routes of each place that the parts lead to, with the values of the parts in braces."""
         if at == len(parts):
-            here = self._here.get(method)
-            return (*here, values) if here is not None else None
+            yield self._here, values
+            return
         part = parts[at]
-        named = self._named.get(part)
-        found = named._walk(method, parts, at + 1, values) if named is not None else None
-        if found is None and self._any is not None and part:
-            return self._any._walk(method, parts, at + 1, (*values, part))
-        return found
+        if part in self._named:
+            yield from self._named[part]._matching(parts, at + 1, values)
+        if self._any is not None and part:
+            yield from self._any._matching(parts, at + 1, (*values, part))

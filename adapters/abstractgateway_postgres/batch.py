@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from zlib import crc32
 
 import psycopg
 
@@ -21,6 +20,7 @@ from abstractgateway.stores.base import (
     RunRow,
     RunWrite,
     instant_or_none,
+    slot_of,
 )
 from abstractgateway.stores.group import Submission
 from abstractgateway.stores.staging import Admitted, Head, Staging, after_write
@@ -29,9 +29,6 @@ from . import sql
 from .locks import Locks
 
 Cursor = psycopg.Cursor[Any]
-
-RUN_SLOTS = 128
-"""More runners than this have nothing to do."""
 
 
 class Batch:
@@ -277,11 +274,6 @@ class Batch:
         if not rows:
             return None
         return self._connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
-
-
-def slot_of(run_id: str) -> int:
-    """Return the slot of a run that has no parent."""
-    return crc32(run_id.encode(errors="surrogatepass")) % RUN_SLOTS
 
 
 def check_texts(commit: Commit) -> None:

@@ -21,9 +21,9 @@ import psycopg
 from abstractgateway.clock import to_iso
 from abstractgateway.errors import GatewayError
 from abstractgateway.runner import COMMANDS, Holder
+from abstractgateway.stores.base import RUN_SLOTS
 
 from . import sql
-from .batch import RUN_SLOTS
 from .database import Connection, Database
 from .faults import one_line
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from abstractgateway.service.contracts import Facts, contracts
-from abstractgateway_http.route import API, RouteTable
+from abstractgateway_http.route import API
+from abstractgateway_http.route_tree import RouteTree
 from abstractgateway_http.routes import ROUTES
 from tests.http.conftest import LiveGateway, echo_flow, packed
 from tests.llm.provider import Provider, Reply, failed, said
@@ -49,7 +50,7 @@ def test_every_endpoint_of_the_contracts_is_a_route() -> None:
 
 
 def test_the_verbs_of_the_contracts_are_those_of_the_routes() -> None:
-    table = RouteTable(ROUTES)
+    table = RouteTree(ROUTES)
     tree = contracts(FACTS)
     runs, cache = tree["common"]["runs"], tree["common"]["prompt_cache"]
     posts = [runs["start"]["endpoint"], runs["schedule"]["endpoint"], runs["commands"]["endpoint"]]

@@ -16,9 +16,9 @@ from abstractgateway.errors import LeaseLost
 from abstractgateway.runner import COMMANDS, Runner
 from abstractgateway.runtime import Effect, EffectOutcome, EffectType, RunState, Runtime, StepPlan, WorkflowSpec
 from abstractgateway.runtime.commit import Commit
-from abstractgateway.stores.base import Changes
+from abstractgateway.stores.base import RUN_SLOTS, Changes
 from abstractgateway_postgres import PostgresStores, open_postgres_stores
-from abstractgateway_postgres.batch import RUN_SLOTS, Batch
+from abstractgateway_postgres.batch import Batch
 from abstractgateway_postgres.database import Connection
 from abstractgateway_postgres.fleet import Fleet
 from tests.postgres.fleet_loop import run_fleet
