@@ -65,6 +65,8 @@ def concurrent(stores: Stores, runs: int, steps: int) -> float:
     runtime = Runtime(stores=stores)
     runner = Runner(stores=stores, runtime=runtime, find_workflow=lambda name: SAY, clock=SystemClock())
     runner.start()
+    while not runner.is_owner:
+        time.sleep(0.001)
     ended, all_ended = set(), threading.Event()
 
     def note(changes):  # type: ignore[no-untyped-def]
@@ -74,7 +76,7 @@ def concurrent(stores: Stores, runs: int, steps: int) -> float:
 
     stop_listening = stores.subscribe(note)
     begin = time.perf_counter()
-    starters = [threading.Thread(target=start_some, args=(runtime, runs // 8, steps)) for _ in range(8)]
+    starters = [threading.Thread(target=start_some, args=(runtime, runner, runs // 8, steps)) for _ in range(8)]
     for starter in starters:
         starter.start()
     all_ended.wait(120)
@@ -85,9 +87,9 @@ def concurrent(stores: Stores, runs: int, steps: int) -> float:
     return runs * steps / took
 
 
-def start_some(runtime: Runtime, count: int, steps: int) -> None:
+def start_some(runtime: Runtime, runner: Runner, count: int, steps: int) -> None:
     for _ in range(count):
-        runtime.start(workflow=SAY, vars={"left": steps}, actor_id="gateway")
+        assert runner.create(runtime.new_run(SAY, {"left": steps}, actor_id="gateway"))
 
 
 def main() -> None:

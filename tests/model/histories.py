@@ -59,7 +59,7 @@ def _labelled(program: Program) -> Program:
 
 
 _run = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 4, 5))
-_starts = st.tuples(st.just("start"), _programs(2, min_size=1))
+_starts = st.tuples(st.sampled_from(("start", "begin")), _programs(2, min_size=1))
 _answers = st.tuples(st.just("answer"), _run, st.sampled_from(RESPONSES), st.sampled_from(("", "own", "stale")))
 _crashes = st.one_of(
     st.tuples(st.just("crash"), st.sampled_from(("before", "after")), st.integers(1, 6)),
@@ -132,6 +132,14 @@ class Player:
         name = f"r{sum('.' not in known for known in self.model.runs) + 1}"
         self.gateway.start(name, program)
         self.model.start(name, program)
+
+    def _begin(self, program: Program) -> None:
+        """Start a run as whoever drives it does: its first steps are part of the commit that makes it."""
+        name = f"r{sum('.' not in known for known in self.model.runs) + 1}"
+        interruptions = self.gateway.begin(name, program)
+        self.model.start(name, program)
+        self._caught_up(interruptions)
+        self._compare()
 
     def _settle(self) -> None:
         self._caught_up(self.gateway.settle())

@@ -241,13 +241,28 @@ class Gateway:
 
     def start(self, name: str, program: Any) -> None:
         """Start a run with an id of the client's, so that asking again starts nothing twice."""
+        self._until_answered(lambda: self._create(name, program))
+
+    def begin(self, name: str, program: Any) -> dict[tuple[str, str, int], Interruption]:
+        """Start a run together with its first steps; return what crashes interrupted until it can go no further."""
+        found = self.settle()
+        while not self._survives(lambda: self._create(name, program, with_steps=True)):
+            for attempt, interruption in self._interrupted().items():
+                found.setdefault(attempt, interruption)
+        for attempt, interruption in self.settle().items():
+            found.setdefault(attempt, interruption)
+        return found
+
+    def _create(self, name: str, program: Any, *, with_steps: bool = False) -> None:
+        if self.stores.runs.row(name) is not None:
+            return
         vars = {"name": name, "program": program, "results": []}
         state = self.runtime.new_run(self._spec, vars, actor_id="gateway", session_id=SESSION)
         state.run_id = name
-        self._until_answered(lambda: self._create(state))
-
-    def _create(self, state: RunState) -> None:
-        if self.stores.runs.row(state.run_id) is None:
+        if with_steps:
+            self.runner.own()
+            assert self.runner.create(state)
+        else:
             self.runtime.transact(lambda draft: draft.create(state))
 
     def send(self, command: Command) -> tuple[CommandAppendResult, bool]:
