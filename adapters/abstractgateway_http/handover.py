@@ -308,6 +308,7 @@ class ServerOfChannel:
     def pull_trigger(self) -> None:
         channel = self._channel
         if not (channel.is_listened_to and channel.is_at_rest):
+            channel.note_change()
             self._server.pull_trigger()
 
     def __getattr__(self, name: str) -> Any:
@@ -321,7 +322,7 @@ class LimitedChannel(HTTPChannel):
     server: Any
     is_parked = False
     is_listened_to = False
-    """Whether the loop, in the poll that it is in, waits for what the client sends."""
+    """Whether the loop waits for what the client sends."""
     head = b""
     """The head of an answer, which is sent together with what is written next."""
 
@@ -347,6 +348,12 @@ class LimitedChannel(HTTPChannel):
     def is_at_rest(self) -> bool:
         """Whether nothing is to be sent, and the connection is to stay."""
         return not (self.total_outbufs_len or self.will_close or self.close_when_flushed)
+
+    def note_change(self) -> None:
+        """Have the loop ask this connection again what it waits for."""
+        number = self._fileno
+        if number is not None:  # it is there no more once the connection is given up
+            self._map.note(number)
 
     def received(self, data: bytes) -> bool:
         is_taken = bool(super().received(data))

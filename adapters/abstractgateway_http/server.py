@@ -25,6 +25,7 @@ from abstractgateway.security import Proxies, Tally
 from . import handover
 from .app import create_app
 from .client_limits import close_late
+from .connections import Connections
 from .hub import DEFAULT_LIMITS, HubLimits, StreamHub
 from .sockets import listen, raise_open_files_limit, socket_budget
 
@@ -64,11 +65,12 @@ class GatewayServer:
         budget = socket_budget(raise_open_files_limit(), min(limits.streams, gateway.config.max_sse))
         sockets = listen(host, port)
         self.port: int = sockets[0].getsockname()[1]
+        self._connections = Connections()
         self._waitress = waitress.create_server(
-            self.app, sockets=sockets, **_settings(gateway.config, budget.connections)
+            self.app, map=self._connections, sockets=sockets, **_settings(gateway.config, budget.connections)
         )
-        self._map: dict[int, Any] = getattr(self._waitress, "_map", None) or self._waitress.map
-        self._listeners = [member for member in self._map.values() if isinstance(member, BaseWSGIServer)]
+        self._listeners = [member for member in self._connections.values() if isinstance(member, BaseWSGIServer)]
+        self._connections.ask_always(listener.socket.fileno() for listener in self._listeners)
         self._mailbox = handover.Mailbox(self._listeners[0].pull_trigger)
         self.hub = self._make_hub(replace(limits, streams=budget.streams))
         self._thread = threading.Thread(target=self.run, name="abstractgateway-http", daemon=True)
@@ -141,12 +143,13 @@ class GatewayServer:
         )
 
     def _turn(self, seconds: float) -> None:
-        wasyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
+        self._connections.turn(seconds)
         self._mailbox.run()
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _POLL_S
             close_late(self._channels(), now)
+            self._connections.ask_all()
 
     def _shut_down(self) -> None:
         self.ending_since = time.monotonic()
@@ -164,7 +167,8 @@ class GatewayServer:
         self._mailbox.close()
         for channel in self._channels():
             channel.handle_close()
-        wasyncore.close_all(self._map, ignore_all=True)
+        wasyncore.close_all(self._connections, ignore_all=True)
+        self._connections.close()
 
     def _is_busy(self) -> bool:
         return any(channel.requests or channel.total_outbufs_len for channel in self._channels())

@@ -43,10 +43,12 @@ def test_the_loop_is_woken_for_what_it_does_not_wait_for(
     is_listened_to: bool, state: dict[str, Any], is_woken: bool
 ) -> None:
     woken: list[bool] = []
-    channel = SimpleNamespace(is_listened_to=is_listened_to, **{**AT_REST, **state})
+    noted: list[bool] = []
+    channel = SimpleNamespace(is_listened_to=is_listened_to, note_change=lambda: noted.append(True), **AT_REST)
+    vars(channel).update(state)
     channel.is_at_rest = HandoverChannel.is_at_rest.fget(channel)
     server = SimpleNamespace(pull_trigger=lambda: woken.append(True))
 
     ServerOfChannel(channel, server).pull_trigger()  # type: ignore[arg-type]
 
-    assert bool(woken) is is_woken
+    assert (bool(woken), bool(noted)) == (is_woken, is_woken)
