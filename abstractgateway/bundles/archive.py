@@ -6,14 +6,16 @@ budget whatever the list said about sizes.
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ..errors import Invalid
 from .manifest import is_safe_path
@@ -72,38 +74,50 @@ def open_archive(path: str | Path, limits: ArchiveLimits | None = None) -> Archi
     """
     source, bounds = Path(path), limits or ArchiveLimits()
     try:
-        return DirectoryArchive(source, bounds) if source.is_dir() else ZipArchive(source, bounds)
+        if source.is_dir():
+            return DirectoryArchive(source, bounds)
+        return ZipArchive(source.name, source.stat().st_size, lambda: source.open("rb"), bounds)
     except OSError as error:
         raise Invalid("bundle", f"{source.name!r} cannot be read: {error.strerror or error}") from error
 
 
-class ZipArchive:
-    """A zip file, opened for each read so that no handle stays behind."""
+def archive_of(name: str, content: bytes, limits: ArchiveLimits | None = None) -> Archive:
+    """Return the files of a bundle of which the bytes are known. Raises `Invalid` as `open_archive` does."""
+    return ZipArchive(name, len(content), lambda: io.BytesIO(content), limits or ArchiveLimits())
 
-    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
-        self._path = path
+
+class ZipArchive:
+    """A zip file of a size, opened for each read so that no handle stays behind."""
+
+    def __init__(self, name: str, size: int, open_file: Callable[[], BinaryIO], limits: ArchiveLimits) -> None:
+        self._name = name
+        self._open_file = open_file
         self._left = limits.total_bytes
-        size = path.stat().st_size
         if size > limits.file_bytes:
-            raise Invalid("bundle", f"{path.name!r} has {size} bytes; at most {limits.file_bytes} are read")
-        _check_list_size(path, size, limits)
+            raise Invalid("bundle", f"{name!r} has {size} bytes; at most {limits.file_bytes} are read")
+        with open_file() as file:
+            _check_list_size(name, file, size, limits)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_file() as file, zipfile.ZipFile(file) as archive:
                 self._members = _checked_members(archive.infolist(), limits)
         except _BROKEN as error:
-            raise _as_invalid(path, error) from error
+            raise _as_invalid(name, error) from error
 
     def names(self) -> list[str]:
         return sorted(self._members)
 
     def read(self, name: str) -> bytes:
         if name not in self._members:
-            raise Invalid("bundle", f"{self._path.name!r} has no file {name!r}")
+            raise Invalid("bundle", f"{self._name!r} has no file {name!r}")
         try:
-            with zipfile.ZipFile(self._path) as archive, archive.open(self._members[name]) as member:
-                data = _read_at_most(member.read, self._left, self._path.name)
+            with (
+                self._open_file() as file,
+                zipfile.ZipFile(file) as archive,
+                archive.open(self._members[name]) as member,
+            ):
+                data = _read_at_most(member.read, self._left, self._name)
         except _BROKEN as error:
-            raise _as_invalid(self._path, error) from error
+            raise _as_invalid(self._name, error) from error
         self._left -= len(data)
         return data
 
@@ -145,22 +159,21 @@ def _read_at_most(read: object, budget: int, label: str) -> bytes:
     return b"".join(chunks)
 
 
-def _check_list_size(path: Path, size: int, limits: ArchiveLimits) -> None:
+def _check_list_size(name: str, file: BinaryIO, size: int, limits: ArchiveLimits) -> None:
     """Refuse a huge list of members before the zip reader builds an object for each of them."""
-    with path.open("rb") as file:
-        file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT))
-        tail = file.read()
+    file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT))
+    tail = file.read()
     at = tail.rfind(_END_RECORD)
     if at < 0 or len(tail) - at < _END_SIZE:
-        raise Invalid("bundle", f"{path.name!r} is not a zip file")
+        raise Invalid("bundle", f"{name!r} is not a zip file")
     if tail[max(0, at - _ZIP64_LOCATOR_SIZE) :].startswith(_ZIP64_LOCATOR):  # its list may be of any size
-        raise Invalid("bundle", f"{path.name!r} is a zip64 file; pack it without")
+        raise Invalid("bundle", f"{name!r} is a zip64 file; pack it without")
     entries, list_bytes, list_offset, comment_bytes = struct.unpack_from("<HLLH", tail, at + 10)
     if entries > limits.members or list_bytes > limits.list_bytes:
-        raise Invalid("bundle", f"{path.name!r} lists too many files; at most {limits.members} are read")
+        raise Invalid("bundle", f"{name!r} lists too many files; at most {limits.members} are read")
     is_whole = list_offset + list_bytes == size - len(tail) + at and at + _END_SIZE + comment_bytes == len(tail)
     if not is_whole:  # other readers could find other files in it
-        raise Invalid("bundle", f"{path.name!r} has bytes in front of the zip file or after it")
+        raise Invalid("bundle", f"{name!r} has bytes in front of the zip file or after it")
 
 
 def _checked_members(infos: list[zipfile.ZipInfo], limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
@@ -219,7 +232,7 @@ def _member_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str | None:
     return None
 
 
-def _as_invalid(path: Path, error: Exception) -> Invalid:
+def _as_invalid(name: str, error: Exception) -> Invalid:
     if isinstance(error, Invalid):
         return error
-    return Invalid("bundle", f"{path.name!r} is not a sound zip file: {error}", code="bundle_broken")
+    return Invalid("bundle", f"{name!r} is not a sound zip file: {error}", code="bundle_broken")

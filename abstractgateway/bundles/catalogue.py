@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import Invalid
-from ..jsonvalue import JsonObject, dumps_canonical, loads
-from .archive import Archive, ArchiveLimits, open_archive
+from ..jsonvalue import JsonObject, dumps_canonical, loads_foreign
+from .archive import Archive, ArchiveLimits, archive_of, open_archive
 from .manifest import Manifest, parse_manifest
 
 SUFFIX = ".flow"
@@ -23,10 +23,20 @@ class Bundle:
     file: str
     manifest: Manifest
     flows: Mapping[str, JsonObject]
+    is_shared: bool = False
 
     @property
     def ref(self) -> str:
         return self.manifest.bundle_ref
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return f"{self.file!r} in the database" if self.is_shared else repr(self.file)
+
+    def has_content_of(self, other: Bundle) -> bool:
+        """Say whether both are the same, wherever they are."""
+        return self.manifest == other.manifest and self.flows == other.flows
 
     def flow_hash(self, flow_id: str) -> str:
         """Return the SHA-256 of a flow's canonical JSON."""
@@ -48,11 +58,12 @@ class LoadError:
 class Catalogue:
     """The bundles of a directory of `*.flow`, or of one bundle, as they are now. It never changes and never writes.
 
-    `bundles` maps bundle id to version to `Bundle`. Of two files with the same id and version the first by name counts.
+    `bundles` maps bundle id to version to `Bundle`. Of two files with the same id and version the first by name counts;
+    `shared`, from elsewhere, count before them.
     """
 
-    def __init__(self, flows_dir: str | Path) -> None:
-        items = [load_bundle(path) for path in bundle_files(flows_dir)]
+    def __init__(self, flows_dir: str | Path, shared: Iterable[Bundle | LoadError] = ()) -> None:
+        items = [*shared, *(load_bundle(path) for path in bundle_files(flows_dir))]
         errors = [item for item in items if isinstance(item, LoadError)]
         self.bundles, doubles = index_bundles(item for item in items if isinstance(item, Bundle))
         self.load_errors = tuple(sorted([*errors, *doubles], key=lambda item: item.file))
@@ -96,9 +107,13 @@ def open_bundle(path: str | Path, limits: ArchiveLimits | None = None) -> Bundle
     flow that is missing or is not JSON.
     """
     bounds = limits or ArchiveLimits()
-    reader = _JsonReader(open_archive(path, bounds), bounds.json_values)
-    manifest = parse_manifest(reader.read("manifest.json", "manifest"))
-    return Bundle(Path(path).name, manifest, _read_flows(reader, manifest))
+    return _bundle_in(Path(path).name, open_archive(path, bounds), bounds)
+
+
+def bundle_of(name: str, content: bytes, limits: ArchiveLimits | None = None) -> Bundle:
+    """Return the bundle that the bytes of a zip file hold. Raises `Invalid` as `open_bundle` does."""
+    bounds = limits or ArchiveLimits()
+    return _bundle_in(name, archive_of(name, content, bounds), bounds)
 
 
 def load_bundle(path: Path) -> Bundle | LoadError:
@@ -106,20 +121,31 @@ def load_bundle(path: Path) -> Bundle | LoadError:
     try:
         return open_bundle(path)
     except Invalid as error:
-        return LoadError(path.name, _ref_of(path), str(error))
+        return LoadError(path.name, _ref_of(lambda: open_archive(path)), str(error))
     except OSError as error:
         return LoadError(path.name, None, f"cannot be read: {error.strerror or error}")
 
 
+def load_shared(name: str, content: bytes) -> Bundle | LoadError:
+    """Return the bundle that the database holds under a name, or why there is none."""
+    try:
+        return replace(bundle_of(name, content), is_shared=True)
+    except Invalid as error:
+        return LoadError(name, _ref_of(lambda: archive_of(name, content)), str(error))
+
+
 def index_bundles(loaded: Iterable[Bundle]) -> tuple[dict[str, dict[str, Bundle]], list[LoadError]]:
-    """Return bundles by id and version, and an error for each file whose id and version was there before."""
+    """Return bundles by id and version, and an error for each file whose id and version was there before.
+
+    A file with the content of the database's bundle is no error.
+    """
     bundles: dict[str, dict[str, Bundle]] = {}
     doubles: list[LoadError] = []
     for bundle in loaded:
         versions = bundles.setdefault(bundle.manifest.bundle_id, {})
         first = versions.setdefault(bundle.manifest.bundle_version, bundle)
-        if first is not bundle:
-            doubles.append(LoadError(bundle.file, bundle.ref, f"{bundle.ref!r} is already in {first.file!r}"))
+        if first is not bundle and not (first.is_shared and bundle.has_content_of(first)):
+            doubles.append(LoadError(bundle.file, bundle.ref, f"{bundle.ref!r} is already in {first.where}"))
     return bundles, doubles
 
 
@@ -161,7 +187,7 @@ class _JsonReader:
         self._left -= sum(map(text.count, (b",", b"[", b"{")))
         if self._left < 0:
             raise Invalid("bundle", f"{path!r} and the files before it hold too many values")
-        return loads(text, field=field)
+        return loads_foreign(text, field=field)
 
 
 def _read_flows(reader: _JsonReader, manifest: Manifest) -> dict[str, JsonObject]:
@@ -179,10 +205,16 @@ def _read_flows(reader: _JsonReader, manifest: Manifest) -> dict[str, JsonObject
     return flows
 
 
-def _ref_of(path: Path) -> str | None:
+def _bundle_in(name: str, archive: Archive, limits: ArchiveLimits) -> Bundle:
+    reader = _JsonReader(archive, limits.json_values)
+    manifest = parse_manifest(reader.read("manifest.json", "manifest"))
+    return Bundle(name, manifest, _read_flows(reader, manifest))
+
+
+def _ref_of(open_again: Callable[[], Archive]) -> str | None:
     """Name a bundle whose manifest is fine although something else in it is not."""
     try:
-        reader = _JsonReader(open_archive(path), ArchiveLimits.json_values)
+        reader = _JsonReader(open_again(), ArchiveLimits.json_values)
         return parse_manifest(reader.read("manifest.json", "manifest")).bundle_ref
     except (Invalid, OSError):
         return None

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from ..errors import Conflict, Invalid, Unavailable
 from ..ids import new_hex
-from ..jsonvalue import loads
+from ..jsonvalue import loads_foreign
 from ..stores.disk import Disk
 from .archive import ArchiveLimits, open_archive
 from .catalogue import SUFFIX, Bundle, bundle_files, open_bundle
@@ -30,11 +30,10 @@ _SCRATCH = ".upload_"
 
 @dataclass(frozen=True)
 class InstalledBundle:
-    """A bundle that was put in place: what is in it, the SHA-256 of its file, and where it is."""
+    """A bundle that was put in place: what is in it, and the SHA-256 of its file."""
 
     bundle: Bundle
     sha256: str
-    path: Path
 
 
 def install_bundle(
@@ -63,14 +62,14 @@ def install_bundle(
             bundle = open_bundle(scratch / "upload", ArchiveLimits(file_bytes=max_bytes))
             check_bundle_name(bundle.manifest.bundle_id, bundle.manifest.bundle_version)
             check(bundle)
-            path = _put_in_place(scratch / "upload", bundle, flows_dir, overwrite=overwrite, disk=writer)
+            _put_in_place(scratch / "upload", bundle, flows_dir, overwrite=overwrite, disk=writer)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise Unavailable(
             f"the bundle cannot be written to {str(flows_dir)!r}: {error}", code="store_failed"
         ) from error
-    return InstalledBundle(bundle, digest, path)
+    return InstalledBundle(bundle, digest)
 
 
 def remove_bundles(flows_dir: Path, bundle_id: str, version: str | None, *, disk: Disk | None = None) -> int:
@@ -80,7 +79,7 @@ def remove_bundles(flows_dir: Path, bundle_id: str, version: str | None, *, disk
     """
     _check_directory(flows_dir)
     writer = disk or Disk()
-    found = [path for path, ref in _references(flows_dir) if _is_meant(ref, bundle_id, version)]
+    found = [path for path, ref in bundle_references(flows_dir) if is_meant(ref, bundle_id, version)]
     try:
         for path in found:
             shutil.rmtree(path) if path.is_dir() else writer.remove(path)
@@ -99,29 +98,56 @@ def _check_directory(flows_dir: Path) -> None:
         )
 
 
-def _receive(source: BinaryIO, target: Path, max_bytes: int) -> str:
-    """Write a stream to a file, durably, and return its SHA-256."""
+def receive(source: BinaryIO, target: BinaryIO, max_bytes: int) -> str:
+    """Copy a stream and return its SHA-256. Raises `Invalid` for an empty one, and for one that is too long."""
     digest = hashlib.sha256()
     size = 0
-    with target.open("wb") as file:
-        while chunk := source.read(_CHUNK):
-            size += len(chunk)
-            if size <= max_bytes:
-                digest.update(chunk)
-                file.write(chunk)
-        if size > max_bytes:
-            raise Invalid("", f"Bundle too large ({size} bytes > {max_bytes} bytes)", code="bundle_too_large")
-        if not size:
-            raise Invalid("", "Bundle content is empty", code="bundle_broken")
-        file.flush()
-        os.fsync(file.fileno())
+    while chunk := source.read(_CHUNK):
+        size += len(chunk)
+        if size <= max_bytes:
+            digest.update(chunk)
+            target.write(chunk)
+    if size > max_bytes:
+        raise Invalid("", f"Bundle too large ({size} bytes > {max_bytes} bytes)", code="bundle_too_large")
+    if not size:
+        raise Invalid("", "Bundle content is empty", code="bundle_broken")
     return digest.hexdigest()
 
 
-def _put_in_place(received: Path, bundle: Bundle, flows_dir: Path, *, overwrite: bool, disk: Disk) -> Path:
+def already_installed(file: str) -> Invalid:
+    """Return the refusal of a bundle whose version is there."""
+    return Invalid("", f"Bundle already installed: {file}; send overwrite=true to replace it", code="bundle_installed")
+
+
+def bundle_references(flows_dir: Path) -> Iterable[tuple[Path, str]]:
+    """Return each bundle of a directory and its `id@version`; of one that cannot be read, what its name says."""
+    for path in bundle_files(flows_dir):
+        try:
+            manifest = parse_manifest(loads_foreign(open_archive(path).read("manifest.json"), field="manifest"))
+            yield path, manifest.bundle_ref
+        except (Invalid, OSError):
+            yield path, path.name.removesuffix(SUFFIX)
+
+
+def is_meant(ref: str, bundle_id: str, version: str | None) -> bool:
+    """Say whether `id@version` is of a bundle, in that version or, for None, in any."""
+    found_id, _, found_version = ref.partition("@")
+    return found_id == bundle_id and version in (None, found_version)
+
+
+def _receive(source: BinaryIO, target: Path, max_bytes: int) -> str:
+    """Write a stream to a file, durably, and return its SHA-256."""
+    with target.open("wb") as file:
+        digest = receive(source, file, max_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest
+
+
+def _put_in_place(received: Path, bundle: Bundle, flows_dir: Path, *, overwrite: bool, disk: Disk) -> None:
     manifest = bundle.manifest
     target = flows_dir / bundle_file_name(manifest.bundle_id, manifest.bundle_version)
-    others = [path for path, ref in _references(flows_dir) if ref == bundle.ref and path != target]
+    others = [path for path, ref in bundle_references(flows_dir) if ref == bundle.ref and path != target]
     if overwrite:
         disk.rename(received, target)
         for path in others:
@@ -129,7 +155,6 @@ def _put_in_place(received: Path, bundle: Bundle, flows_dir: Path, *, overwrite:
     else:
         _put_beside(received, target, others)
     disk.sync_path(flows_dir)
-    return target
 
 
 def _put_beside(received: Path, target: Path, others: list[Path]) -> None:
@@ -141,20 +166,4 @@ def _put_beside(received: Path, target: Path, others: list[Path]) -> None:
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
-    taken = (others or [target])[0].name
-    raise Invalid("", f"Bundle already installed: {taken}; send overwrite=true to replace it", code="bundle_installed")
-
-
-def _references(flows_dir: Path) -> Iterable[tuple[Path, str]]:
-    """Return each bundle of a directory and its `id@version`; of one that cannot be read, what its name says."""
-    for path in bundle_files(flows_dir):
-        try:
-            manifest = parse_manifest(loads(open_archive(path).read("manifest.json"), field="manifest"))
-            yield path, manifest.bundle_ref
-        except (Invalid, OSError):
-            yield path, path.name.removesuffix(SUFFIX)
-
-
-def _is_meant(ref: str, bundle_id: str, version: str | None) -> bool:
-    found_id, _, found_version = ref.partition("@")
-    return found_id == bundle_id and version in (None, found_version)
+    raise already_installed((others or [target])[0].name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Invalid
-from ..jsonvalue import JsonObject
+from ..jsonvalue import JsonObject, check_json
 
 FORMAT_VERSION = "1"
 
@@ -45,6 +45,7 @@ def parse_manifest(document: Any) -> Manifest:
     """Return the manifest of a JSON value. Raises `Invalid("manifest", …)` listing every problem at once."""
     if not isinstance(document, dict):
         raise Invalid("manifest", f"is a JSON {type(document).__name__}, not an object")
+    check_json(document, field="manifest")
     problems: list[str] = []
     _check_format(document, problems)
     bundle_id = _text(document, "bundle_id", "bundleId")

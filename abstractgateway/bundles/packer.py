@@ -16,7 +16,7 @@ from typing import Any
 
 from ..clock import parse_iso, to_iso
 from ..errors import Invalid
-from ..jsonvalue import JsonObject, loads
+from ..jsonvalue import JsonObject, loads_foreign
 from ..visualflow.compiler import CompiledFlow
 from ..visualflow.reach import referenced_flows
 from .archive import open_archive
@@ -126,7 +126,7 @@ def pack_directory(directory: str | Path) -> PackedBundle:
         raise Invalid("bundle", f"{str(directory)!r} has no manifest.json")
     members = {name: archive.read(name) for name in archive.names()}
     compiled = compile_bundle(open_bundle(base))
-    return PackedBundle(zip_bytes(members), loads(members["manifest.json"]), _warnings(compiled))
+    return PackedBundle(zip_bytes(members), loads_foreign(members["manifest.json"]), _warnings(compiled))
 
 
 def _warnings(compiled: Mapping[str, CompiledFlow]) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ def _read(path: Path) -> _Source:
         content = path.read_bytes()
     except OSError as error:
         raise Invalid("flow", f"{str(path)!r} cannot be read: {error.strerror or error}") from error
-    document = loads(content, field=path.name)
+    document = loads_foreign(content, field=path.name)
     if not isinstance(document, dict) or not flow_id_of(document):
         raise Invalid("flow", f"{str(path)!r} is no flow: it has no 'id'")
     return _Source(content, document)
@@ -191,7 +191,7 @@ def _by_id(directory: Path) -> dict[str, Path]:
     known: dict[str, Path] = {}
     for path in sorted(directory.glob("*.json")):
         try:
-            flow_id = flow_id_of(loads(path.read_bytes()))
+            flow_id = flow_id_of(loads_foreign(path.read_bytes()))
         except (Invalid, OSError):
             continue
         if flow_id and (flow_id not in known or path.stem == flow_id):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config import GatewayConfig
 from ..errors import Conflict, NotFound
-from ..service.audit_files import FILE_NAME, read_tail, verify
+from ..service.audit_files import FILE_NAME, Verified, read_tail, verify
 from .remote import show
 
 if TYPE_CHECKING:
@@ -40,14 +40,22 @@ def _directory() -> Path:
 def _verify(arguments: argparse.Namespace) -> None:
     found = verify(_directory())
     if arguments.json:
-        findings = [vars(finding) for finding in found.findings]
-        show({"ok": not findings, "entries": found.entries, "files": found.files, "findings": findings})
-    elif not found.findings:
-        print(f"{found.entries} entries in {found.files} files, each as it was written")
-    for finding in [] if arguments.json else found.findings[:_MOST_SHOWN]:
-        print(f"{finding.file}:{finding.line}: {finding.text}", file=sys.stderr)
+        findings, notes = ([vars(item) for item in items] for items in (found.findings, found.notes))
+        head = {"ok": not findings, "entries": found.entries, "files": found.files}
+        show({**head, "findings": findings, "notes": notes})
+    else:
+        _print(found)
     if found.findings:
         raise Conflict(f"{len(found.findings)} findings: the audit log is not as it was written", code="audit_damaged")
+
+
+def _print(found: Verified) -> None:
+    for note in found.notes[-_MOST_SHOWN:]:
+        print(f"{note.file}:{note.line}: {note.text}")
+    if not found.findings:
+        print(f"{found.entries} entries in {found.files} files, each as it was written")
+    for finding in found.findings[:_MOST_SHOWN]:
+        print(f"{finding.file}:{finding.line}: {finding.text}", file=sys.stderr)
 
 
 def _tail(arguments: argparse.Namespace) -> None:

@@ -8,11 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ..compose import open_stores
+from ..compose import open_directory_stores, open_stores
 from ..config import GatewayConfig
 from ..errors import Conflict, NotFound
 from ..jsonvalue import JsonObject
 from ..service.backup import back_up, check_backup, restore
+from ..stores.ends import unfinished
 from ..stores.migrate import HeldStores
 from .progress import show_migration
 from .remote import show
@@ -44,13 +45,11 @@ def _backup(arguments: argparse.Namespace) -> None:
     config = GatewayConfig.from_env()
     if config.store_backend == "memory":
         raise Conflict("stores in memory cannot be backed up from another process", code="not_supported")
+    if config.store_backend == "postgres":
+        raise Conflict(_use_pg_dump(config), code="not_supported")
     if not Path(config.data_dir).is_dir():
         raise NotFound(f"there is no data directory {str(config.data_dir)!r}", code="data_dir_missing")
     with closing(open_stores(config)) as stores:
-        if not hasattr(stores, "held"):
-            raise Conflict(
-                f"the {config.store_backend} backend has backups of its own; use those", code="not_supported"
-            )
         manifest = back_up(
             cast(HeldStores, stores),
             config,
@@ -64,11 +63,29 @@ def _backup(arguments: argparse.Namespace) -> None:
     _tell(manifest, arguments, "is made and read back")
 
 
+def _use_pg_dump(config: GatewayConfig) -> str:
+    directories = [config.data_dir, config.flows_dir, config.database_artifacts_dir]
+    files = ", ".join(str(each) for each in directories if each is not None)
+    return (
+        "a database is backed up by 'pg_dump --format=custom --schema=abstractgateway', also while gateways use it; "
+        f"copy the files of {files} after it"
+    )
+
+
 def _restore(arguments: argparse.Namespace) -> None:
     given = {"data_dir": arguments.data_dir, "flows_dir": arguments.flows_dir}
     config = GatewayConfig.from_env(**{name: path for name, path in given.items() if path is not None})
+    if config.store_backend == "postgres":
+        raise Conflict(
+            "a backup is restored to the file or the sqlite backend: set ABSTRACTGATEWAY_STORE_BACKEND=sqlite for it, "
+            "then 'abstractgateway migrate --from sqlite --to postgres'; what pg_dump wrote is for pg_restore",
+            code="not_supported",
+        )
     progress = show_migration(is_quiet=arguments.json)
-    manifest = restore(arguments.directory, config, open_stores=open_stores, on_progress=progress)
+    try:
+        manifest = restore(arguments.directory, config, open_stores=open_directory_stores, on_progress=progress)
+    except KeyboardInterrupt:
+        raise unfinished(str(config.data_dir)) from None
     _tell(manifest, arguments, f"is restored to {config.data_dir}, with the {config.store_backend} backend")
 
 

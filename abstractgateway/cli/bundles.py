@@ -6,18 +6,23 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundles.catalogue import Catalogue, open_bundle
+from ..bundles.catalogue import Bundle, Catalogue, open_bundle
 from ..bundles.compiled import compile_bundle
 from ..bundles.naming import bundle_file_name
 from ..bundles.packer import BundleWishes, PackedBundle, pack_bundle, pack_directory
+from ..bundles.shared import SharedBundles
+from ..compose import shelf_to_read
 from ..config import GatewayConfig
 from ..errors import Invalid
-from ..jsonvalue import JsonObject, loads
+from ..jsonvalue import JsonObject, loads_foreign
+from ..stores.shelf import Shelf
 from ..visualflow.compiler import compile_flow
 from .remote import show
+from .samples import add_sample_command
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -37,10 +42,13 @@ def add_bundle_commands(commands: _SubParsersAction[argparse.ArgumentParser]) ->
     validate.add_argument("paths", type=Path, nargs="+", help=".flow files, directories, or flows as .json")
     validate.add_argument("--json", action="store_true", help="print what is said of each as JSON")
     validate.set_defaults(command=_validate)
-    listing = chosen.add_parser("list", help="list the bundles of a directory")
-    listing.add_argument("directory", type=Path, nargs="?", help="default: the directory of the settings")
+    listing = chosen.add_parser("list", help="list the bundles of a directory, or those that a gateway serves")
+    listing.add_argument(
+        "directory", type=Path, nargs="?", help="default: that of the settings, and with postgres the database, too"
+    )
     listing.add_argument("--json", action="store_true", help="print them as JSON")
     listing.set_defaults(command=_list)
+    add_sample_command(chosen)
 
 
 def _add_pack(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -136,7 +144,7 @@ def _checked(path: Path) -> list[str]:
     """Return the warnings of a bundle or a flow. Raises `Invalid` for what cannot be run."""
     if path.suffix == ".json":
         try:
-            return list(compile_flow(loads(path.read_bytes(), field="flow")).warnings)
+            return list(compile_flow(loads_foreign(path.read_bytes(), field="flow")).warnings)
         except OSError as error:
             raise Invalid("flow", f"cannot be read: {error.strerror or error}") from error
     compiled = compile_bundle(open_bundle(path))
@@ -144,19 +152,40 @@ def _checked(path: Path) -> list[str]:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    directory = arguments.directory or Path(GatewayConfig.from_env().flows_dir)
-    catalogue = Catalogue(directory)
+    config = GatewayConfig.from_env()
+    with shelf_to_read(config) if arguments.directory is None else nullcontext() as shelf:
+        catalogue = served_bundles(arguments.directory or Path(config.flows_dir), shelf)
     found = [bundle for _, versions in sorted(catalogue.bundles.items()) for _, bundle in sorted(versions.items())]
     if arguments.json:
-        show([{"bundle_ref": bundle.ref, "file": bundle.file, "flows": sorted(bundle.flows)} for bundle in found])
+        show([_as_json(bundle) for bundle in found])
     else:
         for bundle in found:
             names = ", ".join(item.name or item.flow_id for item in bundle.manifest.entrypoints)
-            print(f"{bundle.ref}  {names}  ({bundle.file})")
+            print(f"{bundle.ref}  {names}  ({bundle.file}{' in the database' if bundle.is_shared else ''})")
     if not found:
-        print(f"no bundle in {directory}; make one with: abstractgateway bundle pack", file=sys.stderr)
+        print(
+            f"no bundle in {arguments.directory or _places(config)}; make one with: abstractgateway bundle pack",
+            file=sys.stderr,
+        )
     for problem in catalogue.load_errors:
         print(f"{problem.file} is not usable: {problem.error}", file=sys.stderr)
+
+
+def _places(config: GatewayConfig) -> str:
+    return f"the database and {config.flows_dir}" if config.store_backend == "postgres" else str(config.flows_dir)
+
+
+def served_bundles(directory: Path, shelf: Shelf | None) -> Catalogue:
+    """Return the bundles of a directory, and those of the shelf, where there is one, before them.
+
+    Raises `Unavailable` when it cannot be read.
+    """
+    return SharedBundles(shelf, directory).catalogue() if shelf is not None else Catalogue(directory)
+
+
+def _as_json(bundle: Bundle) -> JsonObject:
+    flows = sorted(bundle.flows)
+    return {"bundle_ref": bundle.ref, "file": bundle.file, "in_database": bundle.is_shared, "flows": flows}
 
 
 def _print_warnings(warnings: Iterable[str]) -> None:

@@ -1,11 +1,15 @@
 """The command `abstractgateway`: serve a gateway over HTTP, drive its runs without HTTP, and pack bundles.
 
-Exit codes: 0 after an orderly end, 1 when something has to be put right first, 2 for a command line that is wrong.
+Exit codes: 0 after an orderly end, 1 when something has to be put right first, 2 for a command line that is wrong, 130
+for a command that Ctrl-C ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
+import gc
+import io
 import os
 import pkgutil
 import sys
@@ -19,22 +23,22 @@ from ..config import GatewayConfig
 from ..errors import GatewayError, Unavailable
 from ..security import Redactor, startup_problems
 from ..service import GatewayService
-from ..service.access import tokens_path
-from ..service.tokens import NamedTokens
 from .audit import add_audit_commands
 from .backup import add_backup_commands
 from .bundles import add_bundle_commands
 from .completion import add_completion_command
 from .config import add_config_commands
 from .doctor import add_doctor_command
-from .ending import first_signal, signals_end_at_once
+from .ending import INTERRUPTED, first_signal, signals_end_at_once
 from .ledger import add_ledger_commands
 from .logging import LEVELS, set_up_logging
 from .migrate import add_migrate_command
+from .printable import printable
 from .private import keep_memory_private
 from .retention import add_retention_command
 from .runs import add_run_commands
-from .tokens import add_token_commands
+from .tokens import add_token_commands, opened_tokens
+from .usage import WrongUsage
 
 _SERVE = "abstractgateway_http.server:serve"
 _GRACE_HELP = "how long requests and effects under way have to end once the process is told to"
@@ -44,17 +48,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     arguments = _parser().parse_args(argv)
     set_up_logging(Redactor())
+    _print_whatever_comes()
     try:
         command: Callable[[argparse.Namespace], None] = arguments.command
         command(arguments)
     except GatewayError as error:
-        print(f"abstractgateway: {error}", file=sys.stderr)
-        return 1
+        print(f"abstractgateway: {printable(str(error))}", file=sys.stderr)
+        return 2 if isinstance(error, WrongUsage) else 1
     except KeyboardInterrupt:
-        return 0
+        return INTERRUPTED
     except BrokenPipeError:  # whoever reads what is printed, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"abstractgateway: what is printed cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _print_whatever_comes() -> None:
+    """Have characters that the terminal's encoding lacks be printed as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,7 +113,10 @@ def _port(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return seconds
@@ -116,8 +135,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     if arguments.no_runner:
         config = _for_two_processes(replace(config, runner_enabled=False))
-    named = NamedTokens(tokens_path(config)).listed()
-    problems = startup_problems(config, arguments.host, has_named_tokens=bool(named))
+    with opened_tokens(config) as tokens:
+        problems = startup_problems(config, arguments.host, has_named_tokens=bool(tokens.listed()))
     model_problem = _model_problem(config) if config.runner_enabled else None
     for warning in (*problems.warnings, *([model_problem] if model_problem else [])):
         print(f"warning: {warning}", file=sys.stderr)
@@ -125,6 +144,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise Unavailable("\n".join(problems.refusals), code="startup_refused")
     serve = _http_server()
     with signals_end_at_once(), GatewayService.open(config) as gateway:
+        gc.freeze()  # looking for garbage in what was loaded until here takes 15 ms each time
         begun = serve(
             gateway,
             host=arguments.host,
@@ -162,11 +182,14 @@ def _announce(url: str, gateway: GatewayService) -> None:
     if "flows" in listed:
         print(f"  flows    {len(listed['flows'])} in {gateway.config.flows_dir}")
     else:
-        print(f"  bundles  {len(listed['items'])} in {gateway.config.flows_dir}")
+        also = " and the database" if gateway.config.store_backend == "postgres" else ""
+        hint = "" if listed["items"] else "; 'abstractgateway bundle sample' writes two to begin with"
+        print(f"  bundles  {len(listed['items'])} in {gateway.config.flows_dir}{also}{hint}")
     for problem in listed["load_errors"]:
         print(f"  {problem['file']} is not usable: {problem['error']}", file=sys.stderr)
     if gateway.runner is None:
-        print("  runner   elsewhere: start 'abstractgateway runner' on the same data directory")
+        shared = "database" if gateway.config.store_backend == "postgres" else "data directory"
+        print(f"  runner   elsewhere: start 'abstractgateway runner' on the same {shared}")
     sys.stdout.flush()
 
 
@@ -184,15 +207,23 @@ def _run_runner(arguments: argparse.Namespace) -> None:
     if model_problem := _model_problem(config):
         print(f"warning: {model_problem}", file=sys.stderr)
     with first_signal() as wait, GatewayService.open(config):
-        print(f"AbstractGateway {__version__} drives the runs of {config.data_dir}, as soon as nobody else does")
+        gc.freeze()
+        print(f"AbstractGateway {__version__} drives {_what_is_driven(config)}")
         sys.stdout.flush()
         wait()
+
+
+def _what_is_driven(config: GatewayConfig) -> str:
+    if config.store_backend == "postgres":
+        return "the runs of the database, which it shares with the other runners"
+    return f"the runs of {config.data_dir}, as soon as nobody else does"
 
 
 def _for_two_processes(config: GatewayConfig) -> GatewayConfig:
     if config.store_backend == "memory":
         raise Unavailable(
-            "stores in memory are seen by one process only; set ABSTRACTGATEWAY_STORE_BACKEND to file or sqlite",
+            "stores in memory are seen by one process only; set ABSTRACTGATEWAY_STORE_BACKEND to file, sqlite or "
+            "postgres",
             code="startup_refused",
         )
     return config

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ..config import PREFIX, SETTINGS, GatewayConfig, Setting
 from ..errors import Conflict, Invalid
 from ..jsonvalue import JsonObject
+from ..security import Redactor
 from .remote import print_table, show
+from .usage import WrongUsage, checking_options
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -92,7 +94,7 @@ def _shown(config: GatewayConfig, row: Setting) -> str:
     value = getattr(config, row.field)
     if is_secret(row.field):
         return "set, not shown" if value else "not set"
-    return json.dumps(list(value)) if isinstance(value, tuple) else str(value)
+    return Redactor.of(config).known(json.dumps(list(value)) if isinstance(value, tuple) else str(value))
 
 
 def is_secret(name: str) -> bool:
@@ -133,6 +135,8 @@ def _text(value: Any) -> str | None:
 def _value(config: GatewayConfig, row: Setting) -> JsonObject:
     value = getattr(config, row.field)
     shown = bool(value) if is_secret(row.field) else str(value) if isinstance(value, Path) else value
+    if isinstance(shown, str):  # the password of a URL
+        shown = Redactor.of(config).known(shown)
     return {"is_set" if is_secret(row.field) else "value": shown, "from": GatewayConfig.sources()[row.field]}
 
 
@@ -162,7 +166,7 @@ def _next_steps(config: GatewayConfig) -> list[str]:
 
 def _init(arguments: argparse.Namespace) -> None:
     if arguments.auth_token is not None and not arguments.auth_token.strip():
-        raise Invalid("--auth-token", "is blank; leave it out for a new one")
+        raise WrongUsage("--auth-token", "is blank; leave it out for a new one")
     given = {
         "AUTH_TOKEN": arguments.auth_token or secrets.token_urlsafe(_TOKEN_BYTES),
         **{name: getattr(arguments, name) for _, name, _ in _INIT},
@@ -171,7 +175,8 @@ def _init(arguments: argparse.Namespace) -> None:
     if given["STORE_BACKEND"] == "sqlite" and given["DB_PATH"] is None:
         given["DB_PATH"] = str(Path(given["DATA_DIR"]) / "gateway.sqlite3")
     written = {PREFIX + name: str(value) for name, value in given.items() if value is not None}
-    GatewayConfig.from_env(written)  # raises for values that no gateway would start with
+    with checking_options():
+        GatewayConfig.from_env(written)  # raises for values that no gateway would start with
     _write(arguments.env_file, _env_text(written), force=arguments.force)
     print(f"Wrote {arguments.env_file}")
     print(f"Read it into your shell:  set -a; . {_sourced(arguments.env_file)}; set +a")

@@ -13,22 +13,26 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundles.catalogue import Catalogue
-from ..compose import LOCK_FILE
+from ..compose import LOCK_FILE, look_at_database, shelf_to_read, unfinished_mark
 from ..config import GatewayConfig
-from ..errors import Conflict, Unavailable
+from ..errors import Conflict, GatewayError, Unavailable
 from ..jsonvalue import JsonObject
 from ..runner import RunnerLock
 from ..security import startup_problems
 from ..service.access import tokens_path
 from ..service.audit import AuditLog
 from ..service.audit_files import FILE_NAME as AUDIT_FILE
+from ..service.shared_tokens import SharedTokens, not_taken_over
 from ..service.tokens import FILE_NAME as TOKENS_FILE
-from ..service.tokens import NamedTokens
+from ..service.tokens import NamedTokens, TokenFile
+from ..stores.ends import unfinished
+from ..stores.shelf import SharedShelf
+from .bundles import served_bundles
 from .config import PACKAGES, installed_version
 from .remote import show
 
@@ -40,6 +44,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _FIRST_BROKEN_SQLITE, _LAST_BROKEN_SQLITE = (3, 7, 0), (3, 51, 2)
 _LEAST_FREE_BYTES = 500_000_000
 _LEAST_FILES = 4096
+_MOST_CLOCK_DIFFERENCE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined: the settings, and the address that a server would listen on."""
+    """What is examined: the settings, the address that a server would listen on, and the shelf of the database.
+
+    The shelf is None where there is none, or none yet; `is_known` is False for a database that does not answer.
+    """
 
     config: GatewayConfig
     host: str
+    shelf: SharedShelf | None = None
+    is_known: bool = True
 
 
 Check = Callable[[Subject], Iterator[tuple[str, str]]]
@@ -72,8 +82,16 @@ def add_doctor_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> 
 
 def examine(config: GatewayConfig, host: str) -> list[Finding]:
     """Return what every check finds."""
-    subject = Subject(config, host)
-    return [Finding(about, level, text) for about, check in CHECKS for level, text in check(subject)]
+    with ExitStack() as stack:
+        subject = _subject(config, host, stack)
+        return [Finding(about, level, text) for about, check in CHECKS for level, text in check(subject)]
+
+
+def _subject(config: GatewayConfig, host: str, stack: ExitStack) -> Subject:
+    try:
+        return Subject(config, host, stack.enter_context(shelf_to_read(config)))
+    except GatewayError:  # the check of the store says why
+        return Subject(config, host, is_known=False)
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
@@ -123,8 +141,41 @@ def _data(subject: Subject) -> Iterator[tuple[str, str]]:
 
 def _runner(subject: Subject) -> Iterator[tuple[str, str]]:
     lock = RunnerLock(Path(subject.config.data_dir) / LOCK_FILE)
-    if subject.config.store_backend != "memory":
+    if subject.config.store_backend not in ("memory", "postgres"):
         yield OK, "no process drives the runs now" if lock.is_free() else "a process drives the runs now"
+
+
+def _store(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Look at the database, and at what a migration may have left."""
+    config = subject.config
+    if config.store_backend == "postgres":
+        yield from _database(config)
+    elif config.store_backend != "memory" and unfinished_mark(config).exists():
+        yield PROBLEM, str(unfinished(f"the {config.store_backend} backend of {str(config.data_dir)!r}"))
+
+
+def _database(config: GatewayConfig) -> Iterator[tuple[str, str]]:
+    try:
+        facts = look_at_database(config)
+    except GatewayError as error:
+        yield PROBLEM, str(error)
+        return
+    schema = f"schema version {facts.schema_version}" if facts.schema_version else "no tables yet"
+    yield OK, f"{facts.server} at {facts.place}, {schema}"
+    if facts.is_unfinished:
+        yield PROBLEM, str(unfinished(f"the database {facts.place}"))
+    yield OK, f"runners with a lease: {facts.runners}; processes that have the database open: {facts.gateways}"
+    if facts.lacking:
+        yield PROBLEM, f"the database user lacks rights: {', '.join(facts.lacking)}"
+    if not facts.syncs:
+        yield WARNING, "the database server runs with fsync off: a power loss may cost what was acknowledged"
+    if abs(facts.clock_ahead_s) > _MOST_CLOCK_DIFFERENCE_S:
+        how = "ahead of" if facts.clock_ahead_s > 0 else "behind"
+        yield (
+            WARNING,
+            f"the clock of the database is {abs(facts.clock_ahead_s):.1f} s {how} the one here; timers go by the clock "
+            "of the machine that drives the run: have all of them set by NTP",
+        )
 
 
 def _durability(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -152,34 +203,42 @@ def is_broken_sqlite(version: tuple[int, int, int]) -> bool:
 
 
 def _flows(subject: Subject) -> Iterator[tuple[str, str]]:
-    directory = Path(subject.config.flows_dir)
-    if not directory.exists():
+    directory, shelf = Path(subject.config.flows_dir), subject.shelf
+    is_needed = subject.config.store_backend != "postgres" or subject.config.workflow_source == "visualflow"
+    if is_needed and not directory.exists():
         yield WARNING, f"{directory} does not exist yet; pack a flow into it with: abstractgateway bundle pack"
         return
     if subject.config.workflow_source == "visualflow":
         yield OK, f"{len(list(directory.glob('*.json')))} flows in {directory}"
         return
-    catalogue = Catalogue(directory)
-    yield OK, f"{sum(len(versions) for versions in catalogue.bundles.values())} bundles in {directory}"
-    for error in catalogue.load_errors:
-        yield WARNING, f"{error.file} is not usable: {error.error}"
+    try:
+        catalogue = served_bundles(directory, shelf)
+    except Unavailable as error:
+        yield PROBLEM, str(error)
+        return
+    bundles = [bundle for versions in catalogue.bundles.values() for bundle in versions.values()]
+    shared = sum(bundle.is_shared for bundle in bundles)
+    beside = f"; {shared} in the database" if shelf is not None else ""
+    yield OK, f"{len(bundles) - shared} bundles in {directory}{beside}"
+    for problem in catalogue.load_errors:
+        yield WARNING, f"{problem.file} is not usable: {problem.error}"
 
 
 def _security(subject: Subject) -> Iterator[tuple[str, str]]:
-    named = NamedTokens(tokens_path(subject.config))
+    may_have_tokens, tokens = not subject.is_known, list[JsonObject]()
     try:
-        tokens = named.listed()
+        tokens = _named_tokens(subject).listed()
+        may_have_tokens = may_have_tokens or bool(tokens) or _will_take_over(subject)
     except Unavailable as error:
         yield PROBLEM, str(error)
-        tokens = []
-    found = startup_problems(subject.config, subject.host, has_named_tokens=bool(tokens))
+    found = startup_problems(subject.config, subject.host, has_named_tokens=may_have_tokens)
     yield from ((PROBLEM, text) for text in found.refusals)
     yield from ((WARNING, text) for text in found.warnings)
     config = subject.config
     yield (
         OK,
-        f"tokens: {len(config.auth_tokens)} plain, {len(tokens)} named; reads {_guarded(config.protect_read)}, writes "
-        + _guarded(config.protect_write),
+        f"tokens: {len(config.auth_tokens)} plain, {len(tokens) if subject.is_known else '?'} named; reads "
+        f"{_guarded(config.protect_read)}, writes {_guarded(config.protect_write)}",
     )
     yield from ((WARNING, text) for text in _token_warnings(tokens))
     yield from ((WARNING, text) for text in _open_files(Path(config.data_dir)))
@@ -187,6 +246,21 @@ def _security(subject: Subject) -> Iterator[tuple[str, str]]:
     yield OK, f"proxies believed: {', '.join(config.trusted_proxies) or ('any' if config.trust_proxy else 'none')}"
     yield OK, f"origins: {', '.join(config.allowed_origins) or 'none'}"
     yield OK, f"hosts: loopback, {', '.join((subject.host, *config.allowed_hosts))}"
+
+
+def _will_take_over(subject: Subject) -> bool:
+    """Say whether a gateway would put tokens of its data directory into the database."""
+    file = TokenFile(tokens_path(subject.config))
+    return subject.shelf is not None and bool(not_taken_over(subject.shelf, file))
+
+
+def _named_tokens(subject: Subject) -> NamedTokens:
+    """Return the tokens that a gateway would accept; a database without tables takes those of the directory over."""
+    if not subject.is_known:
+        return NamedTokens()
+    if subject.shelf is not None:
+        return NamedTokens(SharedTokens(subject.shelf))
+    return NamedTokens(TokenFile(tokens_path(subject.config)))
 
 
 def _token_warnings(tokens: list[JsonObject]) -> Iterator[str]:
@@ -240,6 +314,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("packages", _packages),
     ("data", _data),
     ("runner", _runner),
+    ("store", _store),
     ("durability", _durability),
     ("sqlite", _sqlite),
     ("flows", _flows),

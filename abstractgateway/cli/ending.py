@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130
+"""The exit code that a shell expects of a command that Ctrl-C ended."""
+
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 

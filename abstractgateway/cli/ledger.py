@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import Conflict, Invalid
 from ..jsonvalue import JsonObject, dumps_canonical
 from ..runtime.chain import ChainReport, verify_chain
+from .inputs import cursor, run_name
 from .remote import RUN_HELP, asking, remote_options, run_of, show
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ def add_ledger_commands(commands: _SubParsersAction[argparse.ArgumentParser]) ->
     ledger = commands.add_parser("ledger", help="check and export ledgers of a running gateway")
     chosen = ledger.add_subparsers(required=True, metavar="command")
     verify = chosen.add_parser("verify", help="check the hash chains of ledgers", parents=[remote_options()])
-    verify.add_argument("runs", nargs="*", metavar="run", help=f"{RUN_HELP} (default: all runs)")
+    verify.add_argument("runs", nargs="*", metavar="run", type=run_name, help=f"{RUN_HELP} (default: all runs)")
     verify.set_defaults(command=asking(_verify))
     export = chosen.add_parser("export", help="write a ledger as lines of JSON", parents=[remote_options()])
-    export.add_argument("run", help=RUN_HELP)
+    export.add_argument("run", type=run_name, help=RUN_HELP)
     export.add_argument("--out", type=Path, help="the file to write (default: standard output)")
-    export.add_argument("--after", type=int, default=0, help="the cursor to begin after (default: the beginning)")
+    export.add_argument("--after", type=cursor, default=0, help="the cursor to begin after (default: the beginning)")
     export.set_defaults(command=asking(_export))
 
 

@@ -1,4 +1,4 @@
-"""The command `abstractgateway migrate`: everything in a data directory from one backend to another."""
+"""The command `abstractgateway migrate`: everything that the stores of one backend hold, to another backend."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..compose import LOCK_FILE, open_stores
+from ..compose import migration_ends, share_artifacts, shelf_of, take_along
 from ..config import GatewayConfig
-from ..errors import Conflict, NotFound
+from ..errors import Conflict, NotFound, Unavailable
 from ..jsonvalue import JsonObject
-from ..runner import RunnerLock
-from ..stores.layout import Layout
+from ..stores.base import Stores
+from ..stores.ends import MigrationEnd, Standing, unfinished
 from ..stores.migrate import Progress, migrate
 from .progress import show_migration
 from .remote import show
@@ -22,111 +22,143 @@ from .remote import show
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-BACKENDS = ("file", "sqlite")
+BACKENDS = ("file", "sqlite", "postgres")
 
 
 def add_migrate_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `migrate` to a parser."""
-    parser = commands.add_parser("migrate", help="move the runs of a data directory to another backend")
+    parser = commands.add_parser("migrate", help="move runs, commands and artifacts to another backend")
     parser.add_argument("--from", dest="source", choices=BACKENDS, required=True, help="the backend to read")
     parser.add_argument("--to", dest="target", choices=BACKENDS, required=True, help="the backend to write")
-    parser.add_argument("--data-dir", type=Path, help="default: ABSTRACTGATEWAY_DATA_DIR")
+    parser.add_argument("--data-dir", type=Path, help="of file and sqlite; default: ABSTRACTGATEWAY_DATA_DIR")
     parser.add_argument("--db-path", type=Path, help="the SQLite file (default: gateway.sqlite3 in the data directory)")
+    parser.add_argument(
+        "--database-url",
+        metavar="URL",
+        help="of postgres; default: ABSTRACTGATEWAY_DATABASE_URL, which keeps a password out of the list of processes",
+    )
+    parser.add_argument(
+        "--artifacts-dir",
+        type=Path,
+        help="where postgres has artifacts; default: ABSTRACTGATEWAY_DATABASE_ARTIFACTS_DIR, or else the database",
+    )
     parser.add_argument("--overwrite", action="store_true", help="remove what the target has, and begin anew")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     parser.set_defaults(command=_migrate)
 
 
 def _migrate(arguments: argparse.Namespace) -> None:
-    config = _config(arguments)
     if arguments.source == arguments.target:
-        raise Conflict("--from and --to name the same backend", code="same_backend")
-    if not Path(config.data_dir).is_dir():
+        also = "; 'pg_dump' and 'pg_restore' move a database" if arguments.source == "postgres" else ""
+        raise Conflict(f"--from and --to name the same backend{also}", code="same_backend")
+    config = _config(arguments)
+    if arguments.source != "postgres" and not Path(config.data_dir).is_dir():
         raise NotFound(f"there is no data directory {str(config.data_dir)!r}", code="data_dir_missing")
+    source, target = migration_ends(config, arguments.source, arguments.target)
     with ExitStack() as stack:
-        _take_lock(config, stack)
-        _check_source(config, arguments.source)
-        marker = Path(config.data_dir) / f"migration-{arguments.source}-{arguments.target}.unfinished"
-        _make_room(config, arguments, marker)
-        done = _copied(config, arguments, marker)
+        for end in (source, target):
+            stack.callback(end.release)
+            end.take()
+        _check_source(source, arguments.source)
+        done = _copied(source, target, arguments, config)
     if arguments.json:
         show(_as_json(done))
     else:
-        _say(done, arguments, config)
+        _say(done, source, target, arguments)
 
 
 def _config(arguments: argparse.Namespace) -> GatewayConfig:
-    given = {"data_dir": arguments.data_dir, "db_path": arguments.db_path}
+    given = {
+        "data_dir": arguments.data_dir,
+        "db_path": arguments.db_path,
+        "database_url": arguments.database_url,
+        "database_artifacts_dir": arguments.artifacts_dir,
+    }
     return GatewayConfig.from_env(
-        store_backend="sqlite", **{name: path for name, path in given.items() if path is not None}
+        store_backend="file", **{name: value for name, value in given.items() if value is not None}
     )
 
 
-def _take_lock(config: GatewayConfig, stack: ExitStack) -> None:
-    lock = RunnerLock(Path(config.data_dir) / LOCK_FILE)
-    if not lock.try_acquire():
-        raise Conflict(
-            f"a runner drives the runs of {str(config.data_dir)!r}; stop 'abstractgateway serve' or "
-            "'abstractgateway runner' first",
-            code="runner_active",
-        )
-    stack.callback(lock.release)
+def _check_source(source: MigrationEnd, backend: str) -> None:
+    standing = source.standing()
+    if standing is Standing.EMPTY:
+        raise NotFound(f"{source.place} has nothing of the {backend} backend", code="source_missing")
+    if standing is Standing.UNFINISHED:
+        raise unfinished(source.place)
 
 
-def _files_of(config: GatewayConfig, backend: str) -> list[Path]:
-    """Return the files that a backend has in the data directory."""
-    if backend == "sqlite":
-        return [path for path in _database_files(config) if path.exists()]
-    return Layout(Path(config.data_dir)).files()
-
-
-def _database_files(config: GatewayConfig) -> list[Path]:
-    path = config.database_path
-    return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
-
-
-def _check_source(config: GatewayConfig, source: str) -> None:
-    if not _files_of(config, source):
-        raise NotFound(f"{str(config.data_dir)!r} has nothing of the {source} backend", code="source_missing")
-
-
-def _make_room(config: GatewayConfig, arguments: argparse.Namespace, marker: Path) -> None:
+def _make_room(target: MigrationEnd, arguments: argparse.Namespace) -> None:
     """See that the target is empty, or what an interrupted migration left. Raises `Conflict` when it is neither."""
-    there = _files_of(config, arguments.target)
-    if arguments.overwrite:
-        for path in there:
-            path.unlink()
-    elif there and not marker.exists():
+    if target.standing() is Standing.FILLED and not arguments.overwrite:
         raise Conflict(
-            f"the {arguments.target} backend has data already ({there[0].name}, …); --overwrite removes it",
+            f"the {arguments.target} backend has data already, in {target.place}; --overwrite removes it",
             code="target_exists",
         )
-    marker.touch()
+    target.begin(anew=arguments.overwrite)
 
 
-def _copied(config: GatewayConfig, arguments: argparse.Namespace, marker: Path) -> Progress:
-    with ExitStack() as stack:
-        source, target = (
-            stack.enter_context(closing(open_stores(replace(config, store_backend=backend))))
-            for backend in (arguments.source, arguments.target)
-        )
-        done = migrate(source, target, show_migration(is_quiet=arguments.json))
-        for problem in source.problems:
+def _copied(
+    source: MigrationEnd, target: MigrationEnd, arguments: argparse.Namespace, config: GatewayConfig
+) -> Progress:
+    with closing(source.open()) as from_:
+        _make_room(target, arguments)
+        try:
+            with closing(target.open()) as to:
+                done = migrate(
+                    from_,
+                    to,
+                    show_migration(is_quiet=arguments.json),
+                    shares_artifacts=share_artifacts(config, arguments.source, arguments.target),
+                )
+            _take_flows_along(from_, arguments, config)
+        except KeyboardInterrupt:
+            raise unfinished(target.place) from None
+        except Unavailable as error:
+            raise Unavailable(
+                f"{error}; {target.place} is not whole and no gateway opens it: run the command again to go on",
+                code=error.code,
+            ) from error
+        for problem in from_.problems:
             print(f"warning: {problem}", file=sys.stderr)
-    marker.unlink()
+    target.finish()
     return done
 
 
+def _take_flows_along(source: Stores, arguments: argparse.Namespace, config: GatewayConfig) -> None:
+    """Copy the bundles, deprecations, drawn flows and named tokens of a database, which others have as files."""
+    shelf = shelf_of(replace(config, store_backend=arguments.source), source)
+    if shelf is None:
+        return
+    taken = take_along(shelf, config)
+    has_any = bool(taken.bundles or taken.deprecations or taken.drawn_flows or taken.tokens)
+    if has_any and not arguments.json:
+        print(
+            f"Copied {taken.bundles} bundles to {config.flows_dir}, and {taken.deprecations} deprecations, "
+            f"{taken.drawn_flows} drawn flows and {taken.tokens} named tokens to {config.data_dir}"
+        )
+    for name in taken.lost:
+        print(f"warning: not copied: the bundle {name!r}, which cannot be read", file=sys.stderr)
+
+
 def _as_json(done: Progress) -> JsonObject:
-    return {"runs": done.of_runs, "records": done.records, "commands": done.commands, "broken": done.broken}
+    return {
+        "runs": done.of_runs,
+        "records": done.records,
+        "commands": done.commands,
+        "artifacts": done.artifacts,
+        "broken": done.broken,
+        "lost": done.lost,
+    }
 
 
-def _say(done: Progress, arguments: argparse.Namespace, config: GatewayConfig) -> None:
-    where = config.database_path if arguments.target == "sqlite" else config.data_dir
+def _say(done: Progress, source: MigrationEnd, target: MigrationEnd, arguments: argparse.Namespace) -> None:
     print(
-        f"Migrated {arguments.source} stores from {config.data_dir} to {arguments.target} {where}: "
-        f"{done.of_runs} runs, {done.records} records, {done.commands} commands, compared with the source"
+        f"Migrated from {arguments.source} ({source.place}) to {arguments.target} ({target.place}): "
+        f"{done.of_runs} runs, {done.records} records, {done.commands} commands, {done.artifacts} artifacts, "
+        "compared with the source"
     )
     for run_id, cursor in done.broken.items():
         print(f"warning: the ledger of run {run_id} is not what was written, from record {cursor}", file=sys.stderr)
+    for why in done.lost.values():
+        print(f"warning: not copied: {why}", file=sys.stderr)
     print(f"The source was left as it is. Set ABSTRACTGATEWAY_STORE_BACKEND={arguments.target} from now on.")

@@ -13,6 +13,7 @@ from ..errors import Invalid
 from ..jsonvalue import JsonObject
 from ..stores.migrate import OnProgress
 from ..stores.migrate import Progress as Migration
+from .printable import fitted, printable, terminal_columns
 
 if TYPE_CHECKING:
     from ..client import Entry
@@ -81,7 +82,7 @@ class Progress:
         """Print a line for good."""
         with self._lock:
             self._begin_line()
-            self._output.write(line + "\n")
+            self._output.write(printable(line) + "\n")
             self._output.flush()
 
     def stream(self, text: str) -> None:
@@ -90,7 +91,7 @@ class Progress:
             if not self._is_in_text:
                 self._begin_line()
             self._is_in_text = True
-            self._output.write(text)
+            self._output.write(printable(text))
             self._output.flush()
 
     def _begin_line(self) -> None:
@@ -107,7 +108,10 @@ class Progress:
             with self._lock:
                 if self._text and not self._is_in_text:
                     spent = time.monotonic() - self._since
-                    self._output.write(f"{_CLEAR}{_SIGNS[count % len(_SIGNS)]} {self._text}  {spent:.1f} s")
+                    line = f"{_SIGNS[count % len(_SIGNS)]} {printable(self._text)}  {spent:.1f} s"
+                    # A line that is longer than the terminal goes on in the next, and only that would be cleared.
+                    columns = terminal_columns(self._output)
+                    self._output.write(_CLEAR + (fitted(line, columns - 1) if columns else line))
                     self._output.flush()
 
 
@@ -120,7 +124,7 @@ def show_migration(*, is_quiet: bool) -> OnProgress:
     def draw(progress: Migration) -> None:
         nonlocal shown_at
         now = time.monotonic()
-        is_done = progress.runs == progress.of_runs
+        is_done = progress.runs == progress.of_runs and (progress.of_runs > 0 or progress.is_verifying)
         if now - shown_at < _SHOWN_EVERY_S and not is_done:
             return
         shown_at = now
@@ -130,6 +134,8 @@ def show_migration(*, is_quiet: bool) -> OnProgress:
 
 
 def _bar(progress: Migration, width: int = 30) -> str:
+    if not progress.of_runs and not progress.is_verifying:
+        return f"{_CLEAR}copying {progress.artifacts} artifacts"
     part = progress.runs / progress.of_runs if progress.of_runs else 1.0
     bar = "#" * round(part * width)
     doing = "checking" if progress.is_verifying else "copying "

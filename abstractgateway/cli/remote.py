@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..config import GatewayConfig
-from ..errors import Denied, Invalid, NotFound, Unavailable
+from ..errors import Denied, NotFound, Unavailable
 from ..jsonvalue import JsonObject
+from .printable import columns_of, fitted, padded, printable, terminal_columns
+from .usage import WrongUsage, checking_options
 
 if TYPE_CHECKING:
     from ..client import GatewayClient
@@ -41,8 +45,10 @@ def asking(command: Remote) -> Callable[[argparse.Namespace], None]:
 
         config = GatewayConfig.from_env()
         token = config.auth_tokens[0] if config.auth_tokens else None
+        with checking_options() if arguments.url else nullcontext():
+            client = GatewayClient(arguments.url or config.url, token)
         try:
-            with GatewayClient(arguments.url or config.url, token) as client:
+            with client:
                 command(client, arguments)
         except Unavailable as error:
             hint = _UNREACHABLE if error.code == "unreachable" else ""
@@ -69,18 +75,20 @@ def show(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under a head, each column as wide as it must be."""
-    table = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, is_cut: bool = False) -> None:
+    """Print rows under a head, each column as wide as it must be; where `is_cut`, no line is wider than a terminal."""
+    table = [list(head), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(columns_of(row[column]) for row in table) for column in range(len(head))]
+    columns = terminal_columns(sys.stdout) if is_cut else None
     for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        print(fitted(line, columns) if columns else line)
 
 
 def one_line(value: Any, most: int = 100) -> str:
     """Return a value on one line of at most `most` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    flat = " ".join(text.split())
+    flat = printable(" ".join(text.split()))
     return flat if len(flat) <= most else flat[: most - 1] + "…"
 
 
@@ -107,12 +115,12 @@ def waits_of(run: JsonObject) -> list[str]:
 
 
 def answer_to(waiting: JsonObject, text: str) -> JsonObject:
-    """Return the payload of an answer in words. Raises `Invalid` for one that decides nothing about tool calls."""
+    """Return the payload of an answer in words. Raises `WrongUsage` for one that decides nothing about tool calls."""
     if not _calls_to_approve(waiting):
         return {"response": text}
     word = text.strip().lower()
     if word not in (APPROVE, DENY):
-        raise Invalid("text", f"{text!r} is neither {APPROVE!r} nor {DENY!r}; with --payload an answer may say more")
+        raise WrongUsage("text", f"{text!r} is neither {APPROVE!r} nor {DENY!r}; with --payload an answer may say more")
     return {"approved": word == APPROVE, "digest": waiting["details"].get("digest")}
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..clock import SystemClock, to_iso
-from ..compose import open_stores
+from ..compose import open_stores, retention_lock
 from ..config import GatewayConfig
 from ..errors import Conflict, NotFound
 from ..jsonvalue import JsonObject
 from ..runtime.models import RunStatus
 from ..service.retention import ENDED, OnProgress, Removed, Tree, old_trees, remove_trees
+from ..stores.base import Stores
 from .remote import print_table, show
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _retention(arguments: argparse.Namespace) -> None:
     config = GatewayConfig.from_env()
     if config.store_backend == "memory":
         raise Conflict("stores in memory are gone with their process; there is nothing to remove", code="not_supported")
-    if not Path(config.data_dir).is_dir():
+    if config.store_backend != "postgres" and not Path(config.data_dir).is_dir():
         raise NotFound(f"there is no data directory {str(config.data_dir)!r}", code="data_dir_missing")
     archive = arguments.archive or Path(config.data_dir) / "archive"
     now = SystemClock().now().timestamp()
@@ -71,13 +72,25 @@ def _retention(arguments: argparse.Namespace) -> None:
                 trees, Removed(), arguments, f"nothing was removed; --apply archives them in {archive} and removes them"
             )
             return
-        try:
-            removed = remove_trees(stores, trees, archive, on_progress=_progress(is_quiet=arguments.json))
-        except OSError as error:
-            raise Conflict(f"{str(archive)!r} cannot be written: {error}", code="archive_unusable") from error
+        removed = _remove(config, stores, trees, archive, on_progress=_progress(is_quiet=arguments.json))
     _tell(removed.trees, removed, arguments, f"they are removed, and archived in {archive}")
     for run_id, reason in removed.left.items():
         print(f"warning: run {run_id} was left: {reason}", file=sys.stderr)
+
+
+def _remove(
+    config: GatewayConfig, stores: Stores, trees: list[Tree], archive: Path, *, on_progress: OnProgress
+) -> Removed:
+    """Archive and remove trees, as the only process that does so with these stores."""
+    lock = retention_lock(config, stores)
+    if not lock.try_acquire():
+        raise Conflict("another retention removes runs of these stores; wait for its end", code="retention_active")
+    try:
+        return remove_trees(stores, trees, archive, on_progress=on_progress)
+    except OSError as error:
+        raise Conflict(f"{str(archive)!r} cannot be written: {error}", code="archive_unusable") from error
+    finally:
+        lock.release()
 
 
 def _tell(trees: list[Tree], removed: Removed, arguments: argparse.Namespace, what: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..errors import Conflict, Invalid
+from ..errors import Conflict, GatewayError
 from ..jsonvalue import JsonObject
-from .inputs import add_inputs, inputs_of, object_of
+from .inputs import add_inputs, count, cursor, inputs_of, object_of, run_name
+from .printable import printable
 from .progress import Progress, step_line
 from .remote import (
     RUN_HELP,
@@ -26,6 +29,7 @@ from .remote import (
     waits_of,
 )
 from .schedules import add_schedule_commands
+from .usage import WrongUsage
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -44,18 +48,18 @@ def add_run_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> No
         parser = chosen.add_parser(name, help=text, parents=[remote_options()])
         parser.set_defaults(command=asking(command))
         if needs_run:
-            parser.add_argument("run", help=RUN_HELP)
+            parser.add_argument("run", type=run_name, help=RUN_HELP)
         return parser
 
     _add_start(add("start", _start, "start a run and print its id", needs_run=False))
     add_schedule_commands(add)
     listing = add("list", _list, "list runs, the most recently changed first", needs_run=False)
     listing.add_argument("--status", help=f"running, waiting, {', '.join(_ENDED)}")
-    listing.add_argument("--limit", type=_count, default=20, help="how many at most (default: %(default)s)")
+    listing.add_argument("--limit", type=count, default=20, help="how many at most (default: %(default)s)")
     listing.add_argument("--all", action="store_true", help="also runs that other runs have started")
     add("show", _show, "print everything about a run, as JSON")
     watch = add("watch", _watch, "show each step of a run until it has ended")
-    watch.add_argument("--after", type=int, default=0, help="the cursor to begin after (default: the beginning)")
+    watch.add_argument("--after", type=cursor, default=0, help="the cursor to begin after (default: the beginning)")
     watch.add_argument("--deltas", action="store_true", help="also show what models say, as they say it")
     answer = add("answer", _answer, "answer what a run asks")
     answer.add_argument(
@@ -86,7 +90,7 @@ def _add_command(add: Callable[..., argparse.ArgumentParser], name: str, text: s
 
 def _start(client: GatewayClient, arguments: argparse.Namespace) -> None:
     if arguments.deltas and not arguments.watch:
-        raise Invalid("--deltas", "goes with --watch")
+        raise WrongUsage("--deltas", "goes with --watch")
     bundle_id, _, flow_id = arguments.bundle.partition(":")
     run_id = client.start(
         bundle_id=bundle_id,
@@ -110,7 +114,7 @@ def _list(client: GatewayClient, arguments: argparse.Namespace) -> None:
         show({"items": runs})
         return
     head = ("RUN", "STATUS", "WORKFLOW", "NODE", "UPDATED", "")
-    print_table(head, [_row(run) for run in runs])
+    print_table(head, [_row(run) for run in runs], is_cut=True)
 
 
 def _row(run: JsonObject) -> list[str]:
@@ -135,15 +139,29 @@ def _follow(client: GatewayClient, run_id: str, *, after: int, deltas: bool, as_
         for entry in client.follow(run_id, after):
             print_entry(entry)
         return
-    with Progress() as progress:
+    with _told_to_go_on(run_id), Progress() as progress:
         heard = (lambda delta: progress.stream(_spoken(delta))) if deltas else None
         progress.say(f"run {run_id}")
-        for entry in client.follow(run_id, after, on_delta=heard):
+        for entry in client.follow(run_id, after, on_delta=heard, on_away=partial(_tell_away, progress)):
             _draw(client, progress, run_id, entry)
     run = client.get(run_id)
-    print(f"{run['status']}: {run['error'] or one_line(run['output'], 400)}")
+    print(f"{run['status']}: {printable(run['error'] or '') or one_line(run['output'], 400)}")
     if run["status"] != "completed":
         raise Conflict(f"run {run_id} has not completed", code="run_not_completed")
+
+
+@contextmanager
+def _told_to_go_on(run_id: str) -> Iterator[None]:
+    """Say that only the watching ends when it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"the run goes on; watch it with: abstractgateway runs watch {run_id}", file=sys.stderr)
+        raise
+
+
+def _tell_away(progress: Progress, problem: GatewayError | None) -> None:
+    progress.print(f"       {problem}; trying again" if problem else "       the gateway is back")
 
 
 def _spoken(delta: JsonObject) -> str:
@@ -207,7 +225,7 @@ def _why(client: GatewayClient, arguments: argparse.Namespace) -> None:
         print(f"{run['run_id']}  {run['status']}  {run['workflow_id']}  at {run['current_node']}")
         ended = run["status"] in _ENDED
         for text in waits_of(run) or [str(run["error"] or "ended") if ended else "goes on"]:
-            print(f"  {text}")
+            print(f"  {printable(text)}")
 
 
 def _blocked(client: GatewayClient, run_id: str) -> list[JsonObject]:
@@ -216,10 +234,3 @@ def _blocked(client: GatewayClient, run_id: str) -> list[JsonObject]:
     blocked = run.get("blocked_by") or {}
     child = (blocked.get("details") or {}).get("sub_run_id") if blocked.get("kind") == "subworkflow" else None
     return [run, *(_blocked(client, child) if child else [])]
-
-
-def _count(text: str) -> int:
-    count = int(text) if text.isdecimal() else 0
-    if count < 1:
-        raise argparse.ArgumentTypeError("use a whole number from 1")
-    return count

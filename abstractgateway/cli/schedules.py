@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import Invalid, NotFound
-from .inputs import add_inputs, inputs_of
+from .inputs import add_inputs, count, inputs_of
 from .remote import print_table, run_of, show
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_schedule_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--cron", help="instead of an interval: five fields, or a name such as @daily")
     parser.add_argument("--timezone", help="the zone of --cron, such as Europe/Paris (default: UTC)")
     parser.add_argument("--start-at", help="the first time, ISO 8601 (default: now)")
-    parser.add_argument("--repeat-count", type=int, help="after how many executions it ends (default: never)")
+    parser.add_argument("--repeat-count", type=count, help="after how many executions it ends (default: never)")
     parser.add_argument("--repeat-until", help="the time, ISO 8601, after which there is none (default: never)")
     parser.add_argument("--overlap", choices=_OVERLAPS, help="when the execution before is not over (default: skip)")
     parser.add_argument("--catch-up", type=float, metavar="SECONDS", help="how late a missed time is made up for")
@@ -33,7 +33,7 @@ def add_schedule_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--session", help="the session of the schedule (default: one of its own)")
     parser.add_argument("--key", help="the same key again makes no second schedule")
     times = add("next", _next, "show the next times of a schedule")
-    times.add_argument("--count", type=int, default=10, help="how many (default: %(default)s)")
+    times.add_argument("--count", type=count, default=10, help="how many (default: %(default)s)")
 
 
 def _schedule(client: GatewayClient, arguments: argparse.Namespace) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..clock import SystemClock, parse_iso
+from ..compose import opened_shelf
 from ..config import GatewayConfig
 from ..errors import Invalid
 from ..security.scopes import SCOPES
-from ..service.access import tokens_path
+from ..service.access import named_tokens
 from ..service.tokens import NamedTokens
 from .remote import show
 
@@ -35,20 +37,30 @@ def add_token_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> 
     create.set_defaults(command=_create)
     listing = kinds.add_parser("list", help="list the tokens, without what they are")
     listing.set_defaults(command=_list)
-    revoke = kinds.add_parser("revoke", help="take a token away, at once and for every process")
+    revoke = kinds.add_parser("revoke", help="take a token away, for every process of the data directory or database")
     revoke.add_argument("name", help="its name or id")
     revoke.set_defaults(command=_revoke)
     for parser in (create, listing, revoke):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _tokens() -> NamedTokens:
-    return NamedTokens(tokens_path(GatewayConfig.from_env()))
+@contextmanager
+def opened_tokens(config: GatewayConfig) -> Iterator[NamedTokens]:
+    """Give the named tokens of the data directory or of the database that the settings name.
+
+    Raises `Unavailable` and `Conflict` for a database that cannot be used now.
+    """
+    with opened_shelf(config) as shelf:
+        yield named_tokens(config, shelf)
 
 
 def _create(arguments: argparse.Namespace) -> None:
+    config = GatewayConfig.from_env()
     expires_at = expiry(arguments.expires, SystemClock().now()) if arguments.expires else None
-    about, text = _tokens().create(arguments.name, arguments.scope, session_id=arguments.session, expires_at=expires_at)
+    with opened_tokens(config) as tokens:
+        about, text = tokens.create(
+            arguments.name, arguments.scope, session_id=arguments.session, expires_at=expires_at
+        )
     if arguments.json:
         show({**about, "token": text})
         return
@@ -57,10 +69,18 @@ def _create(arguments: argparse.Namespace) -> None:
         f"This is the token {about['name']!r}; it is shown this once. It may: {', '.join(about['scopes'])}.",
         file=sys.stderr,
     )
+    _tell_reach(config)
+
+
+def _tell_reach(config: GatewayConfig) -> None:
+    """Say whom a change concerns where that is not only the processes of this data directory."""
+    if config.store_backend == "postgres":
+        print("Every gateway of the database knows within two seconds.", file=sys.stderr)
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    tokens = _tokens().listed()
+    with opened_tokens(GatewayConfig.from_env()) as named:
+        tokens = named.listed()
     if arguments.json:
         show(tokens)
         return
@@ -74,11 +94,14 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _revoke(arguments: argparse.Namespace) -> None:
-    about = _tokens().revoke(arguments.name)
+    config = GatewayConfig.from_env()
+    with opened_tokens(config) as tokens:
+        about = tokens.revoke(arguments.name)
     if arguments.json:
         show(about)
     else:
         print(f"The token {about['name']!r} is revoked.")
+        _tell_reach(config)
 
 
 def expiry(text: str, now: datetime) -> datetime:

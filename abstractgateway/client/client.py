@@ -13,7 +13,7 @@ from ..errors import Unavailable
 from ..ids import new_hex
 from ..jsonvalue import JsonObject
 from .connection import Request, Server
-from .following import Entry, Following, OnDelta
+from .following import Entry, Following, OnAway, OnDelta
 from .forms import form_of
 
 API = "/api/gateway"
@@ -117,15 +117,23 @@ class GatewayClient:
         heartbeat_s: float = 5.0,
         patience_s: float | None = None,
         on_delta: OnDelta | None = None,
+        on_away: OnAway | None = None,
     ) -> Iterator[Entry]:
         """Return the records after a cursor, then each new one, until the run has ended; every one once, in order.
 
         A lost connection is opened again where it was lost, for as long as it takes, or until the gateway has been
         away for `patience_s` seconds: then `Unavailable` is raised. `on_delta` is called with what models have said
-        so far (`{run_id, content, …}`), which is not kept. Raises `NotFound` for an unknown run.
+        so far (`{run_id, content, …}`), which is not kept; `on_away` with the error when the gateway goes away, and
+        with None when it is back. Raises `NotFound` for an unknown run.
         """
         reader = Following(
-            self._server, run_id, after, heartbeat_s=heartbeat_s, patience_s=patience_s, on_delta=on_delta
+            self._server,
+            run_id,
+            after,
+            heartbeat_s=heartbeat_s,
+            patience_s=patience_s,
+            on_delta=on_delta,
+            on_away=on_away,
         )
         return reader.entries()
 

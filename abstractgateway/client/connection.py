@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from ..errors import Invalid, Unavailable
 from ..jsonvalue import JsonObject, dumps
@@ -20,6 +21,7 @@ _MOST_KEPT = 8
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _LOST = (OSError, http.client.HTTPException)
+_UNWRITABLE = re.compile(r"[^!-~]")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,25 @@ def _query_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _parts_of(url: str) -> tuple[SplitResult, str, int | None]:
+    """Return the parts of a URL, its host and its port. Raises `Invalid` for what is no URL of a server."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Invalid("url", f"{url!r} is no URL such as http://127.0.0.1:8080: {error}") from error
+    if parts.scheme not in ("http", "https") or not host or _UNWRITABLE.search(url):
+        raise Invalid("url", f"{url!r} is no URL such as http://127.0.0.1:8080")
+    return parts, host, port
+
+
+def _credentials(token: str) -> str:
+    """Return a token as a header carries it. Raises `Invalid` for one that no header can."""
+    if not token.isprintable():
+        raise Invalid("token", "has control characters, which no header can carry")
+    return f"Bearer {token}".encode().decode("latin-1")  # its bytes are those of UTF-8
+
+
 class Server:
     """The server at a URL. May be used by several threads.
 
@@ -61,14 +82,12 @@ class Server:
         self, url: str, *, token: str | None, timeout_s: float, patience_s: float, sleep: Sleep = time.sleep
     ) -> None:
         self._kept: list[http.client.HTTPConnection] = []
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Invalid("url", f"{url!r} is no URL such as http://127.0.0.1:8080")
+        parts, host, port = _parts_of(url)
         self.url = f"{parts.scheme}://{parts.netloc}"
         self.sleep = sleep
-        self._host, self._port, self._is_secure = parts.hostname, parts.port, parts.scheme == "https"
+        self._host, self._port, self._is_secure = host, port, parts.scheme == "https"
         self._prefix = parts.path.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {"Authorization": _credentials(token)} if token else {}
         self._timeout_s = timeout_s
         self._patience_s = patience_s
 
@@ -106,10 +125,11 @@ class Server:
         """
         connection = self._connect(timeout_s or self._timeout_s)
         try:
-            response = self._begin(connection, request)
-            if not 200 <= response.status < 300:
-                raise refusal(_read(response))
-            yield response
+            # Of an answer that is the last on its connection, the socket is closed with the answer only.
+            with self._begin(connection, request) as response:
+                if not 200 <= response.status < 300:
+                    raise refusal(_read(response))
+                yield response
         finally:
             connection.close()
 

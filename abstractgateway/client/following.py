@@ -14,6 +14,8 @@ from .connection import Request, Server
 from .events import Frame, frames
 
 OnDelta = Callable[[JsonObject], object]
+OnAway = Callable[["GatewayError | None"], object]
+"""Is told why the gateway cannot be followed now, and None once it can again."""
 
 _SILENT_HEARTBEATS = 4
 _FIRST_PAUSE_S = 0.2
@@ -43,6 +45,7 @@ class Following:
         heartbeat_s: float,
         patience_s: float | None,
         on_delta: OnDelta | None,
+        on_away: OnAway | None,
     ) -> None:
         self._server = server
         self._path = f"/api/gateway/runs/{quote(run_id, safe='')}/ledger/stream"
@@ -50,6 +53,7 @@ class Following:
         self._heartbeat_s = heartbeat_s
         self._patience_s = patience_s
         self._on_delta = on_delta
+        self._on_away = on_away
         self._pause_s = self._asked_pause_s = _FIRST_PAUSE_S
         self._away_since: float | None = None
 
@@ -85,6 +89,8 @@ class Following:
         return False
 
     def _hear(self, frame: Frame) -> None:
+        if self._away_since is not None and self._on_away is not None:
+            self._on_away(None)
         self._away_since = None
         self._asked_pause_s = self._asked_pause_s if frame.retry_s is None else frame.retry_s
         self._pause_s = self._asked_pause_s
@@ -95,6 +101,8 @@ class Following:
         """Wait before the next attempt. Raises `problem` when the gateway has been away for too long."""
         now = time.monotonic()
         if problem is not None:
+            if self._away_since is None and self._on_away is not None:
+                self._on_away(problem)
             self._away_since = self._away_since if self._away_since is not None else now
             if self._patience_s is not None and now - self._away_since >= self._patience_s:
                 raise problem

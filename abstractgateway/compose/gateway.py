@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
+from ..bundles.shared import SharedBundles
 from ..clock import SystemClock
 from ..config import GatewayConfig
 from ..hosts import BundleHost, HostedWorkflows, StartedFlows, VisualflowHost
@@ -29,7 +30,7 @@ from ..service.bundles import BundleService
 from ..service.bundles_of_flows import FlowFileService
 from ..service.commands import CommandService
 from ..service.deprecations import FILE_NAME as DEPRECATIONS_FILE
-from ..service.deprecations import Deprecations
+from ..service.deprecations import DeprecationFile, Deprecations
 from ..service.embeddings import Embedder, EmbedderOfSettings, EmbeddingService
 from ..service.gateway import GatewayService
 from ..service.knowledge import KnowledgeService
@@ -43,15 +44,27 @@ from ..service.run_inputs import RunInputs
 from ..service.runs import RunService
 from ..service.schedules import NoDrawings, ScheduledStarts, ScheduleService
 from ..service.semantics import SemanticsService
+from ..service.shared_deprecations import SharedDeprecations
 from ..service.visualflows import VisualflowService
 from ..service.workflow_snapshots import WorkflowSnapshots
 from ..service.workspace import WorkspaceService
 from ..stores.base import Stores
+from ..stores.shelf import SharedShelf
 from ..visualflow.nodes.knowledge import KnowledgeGraph
 from ..visualflow.sandbox import CodePool
 from .kernel import build_runtime, open_code_pool, open_knowledge
 from .models import open_embedder, open_models, open_providers
-from .stores import SharedStores, durable_dir, open_stores, runner_lock, runner_status_of, standby_lock, watch_of
+from .stores import (
+    SharedStores,
+    durable_dir,
+    open_stores,
+    place_of,
+    runner_lock,
+    runner_status_of,
+    shelf_of,
+    standby_lock,
+    watch_of,
+)
 from .tools import McpToolBox, joined_tools, offered_tools, open_mcp_tools, workspace_policy
 
 
@@ -121,13 +134,13 @@ class Parts:
             knowledge=KnowledgeService(self.own_knowledge),
             readiness=Readiness(stores=stores, data_dir=durable_dir(config)),
             runner_status=runner_status_of(config, stores, self.runner),
-            visualflows=VisualflowService.of(config, durable_dir(config), self.bundles, self.clock),
+            visualflows=VisualflowService.of(config, durable_dir(config), self.bundles, self.clock, self.shelf),
             embeddings=EmbeddingService(self.embedder),
             workspace=self.files,
             attachments=AttachmentService.of(config, stores, self.clock, self.files),
             semantics=SemanticsService(Path(config.semantics_file) if config.semantics_file else None),
             on_request=self.on_request,
-            access=Access.of(config, self.clock),
+            access=Access.of(config, self.clock, self.shelf),
             on_close=self.closing.close,
         )
 
@@ -140,6 +153,10 @@ class Parts:
     @cached_property
     def stores(self) -> Stores:
         return open_stores(self.config)
+
+    @cached_property
+    def shelf(self) -> SharedShelf | None:
+        return shelf_of(self.config, self.stores)
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -178,13 +195,18 @@ class Parts:
     @cached_property
     def host(self) -> BundleHost | VisualflowHost:
         """The workflows of the flows directory: its bundles, or its single flows, as the settings say."""
-        kind = VisualflowHost if self.config.workflow_source == "visualflow" else BundleHost
-        return kind(self.config.flows_dir, code_runner=self.code)
+        directory = self.config.flows_dir
+        if self.config.workflow_source == "visualflow":
+            return VisualflowHost(directory, code_runner=self.code)
+        source = SharedBundles(self.shelf, directory) if self.shelf is not None else directory
+        return BundleHost(source, code_runner=self.code)
 
     @cached_property
     def deprecations(self) -> Deprecations:
         directory = durable_dir(self.config)
-        return Deprecations(directory / DEPRECATIONS_FILE if directory else None, clock=self.clock)
+        file = DeprecationFile(directory / DEPRECATIONS_FILE if directory else None, clock=self.clock)
+        kept = SharedDeprecations(self.shelf, before=file) if self.shelf is not None else file
+        return Deprecations(kept, clock=self.clock)
 
     @cached_property
     def starts(self) -> ScheduledStarts:
@@ -260,7 +282,7 @@ class Parts:
             stores=self.stores,
             runtime=self.runtime,
             host=self.host,
-            runner=self.runner or RunnerElsewhere(watch_of(self.config, self.stores)),
+            runner=self.runner or RunnerElsewhere(watch_of(self.config, self.stores), place_of(self.config)),
             check_start=self.deprecations.check_start,
             find_workflow=self.started.workflow,
             clamp=self.workspace.clamp,

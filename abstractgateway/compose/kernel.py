@@ -18,6 +18,7 @@ from ..runtime.limits import RuntimeConfig
 from ..runtime.models import EffectType, RunState
 from ..runtime.policy import InDoubt, NoRetryPolicy, Reconciler
 from ..runtime.runtime import Runtime
+from ..security import Redactor
 from ..stores.base import Stores
 from ..visualflow.nodes.code import run_code
 from ..visualflow.nodes.files import read_file, write_file
@@ -78,6 +79,7 @@ def build_runtime(
         max_inline_bytes=config.max_inline_bytes,
         max_run_bytes=config.max_run_bytes,
         global_memory_run_id=config.global_memory_run_id,
+        secrets=Redactor.of(config),
     )
 
 

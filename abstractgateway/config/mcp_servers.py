@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Invalid
-from ..jsonvalue import loads
+from ..jsonvalue import loads_foreign
 
 FOR_CHILDREN = ("PATH", "HOME", "LANG")
 """What every started server may see of the environment; without it hardly any program starts."""
@@ -40,7 +40,7 @@ def parsed(name: str, text: str, environ: Mapping[str, str]) -> McpServers:
 
     Raises `Invalid(name, …)` when it cannot be read or has no such object.
     """
-    value = loads(text, field=name) if text.startswith("{") else _of_file(name, text)
+    value = loads_foreign(text, field=name) if text.startswith("{") else _of_file(name, text)
     entries = value.get("mcpServers") if isinstance(value, dict) else None
     if not isinstance(entries, dict):
         raise Invalid(name, 'has no object {"mcpServers": {name: {"command": …} or {"url": …}}}')
@@ -49,7 +49,7 @@ def parsed(name: str, text: str, environ: Mapping[str, str]) -> McpServers:
 
 def _of_file(name: str, path: str) -> Any:
     try:
-        return loads(Path(path).read_bytes(), field=f"{name}: {path!r}")
+        return loads_foreign(Path(path).read_bytes(), field=f"{name}: {path!r}")
     except OSError as error:
         raise Invalid(name, f"{path!r} cannot be read: {error}") from error
 

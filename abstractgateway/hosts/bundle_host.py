@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundles.catalogue import (
-    Bundle,
-    LoadError,
-    bundle_files,
-    index_bundles,
-    latest_version,
-    load_bundle,
-    split_bundle_ref,
-)
+from ..bundles.catalogue import Bundle, LoadError, index_bundles, latest_version, split_bundle_ref
 from ..bundles.compiled import compile_bundle
 from ..bundles.namespace import namespaced_id
-from ..errors import Invalid, NotFound
+from ..bundles.source import BundleDirectory, BundleSource, Place
+from ..errors import Invalid, NotFound, Unavailable
 from ..jsonvalue import JsonObject
 from ..runtime.models import WorkflowSpec
 from ..visualflow.sandbox import CodeRunner
@@ -48,16 +42,17 @@ class _Index:
 
 
 class BundleHost:
-    """Serves the flows of the bundles in a directory, and notices when the directory changes.
+    """Serves the flows of the bundles in a directory, or of another source, and notices when these change.
 
     Workflow ids are `id@version:flow`; `id:flow`, which older runs have, means the latest version. A bundle that
     cannot be read or compiled is listed with its error and affects no other. Safe to use from many threads.
     """
 
-    def __init__(self, flows_dir: str | Path, *, code_runner: CodeRunner | None = None) -> None:
-        self.flows_dir = Path(flows_dir)
-        self._watched = Watched(
-            lambda: bundle_files(self.flows_dir), lambda path: _load(path, code_runner), _build_index
+    def __init__(self, source: BundleSource | str | Path, *, code_runner: CodeRunner | None = None) -> None:
+        self.source = BundleDirectory(source) if isinstance(source, (str, Path)) else source
+        self._seen = self.source.newest()
+        self._watched: Watched[Place, _Loaded | LoadError, _Index] = Watched(
+            lambda: self.source.stamps(), lambda place: _compiled(self.source.load(place), code_runner), _build_index
         )
 
     @property
@@ -65,12 +60,18 @@ class BundleHost:
         return self._watched.index
 
     def refresh(self) -> bool:
-        """Read the directory again if anything in it changed; say whether it did. Unchanged bundles are kept."""
-        return self._watched.refresh()
+        """Read the bundles again that have changed; say whether any did, came or went."""
+        told = self.source.told
+        has_changed = self._watched.refresh()
+        self._seen = max(self._seen, told)
+        return has_changed
 
     def look(self) -> None:
         """Notice bundles that another process has put there or taken away, at the cost of one `stat`."""
-        self._watched.look(self.flows_dir)
+        with suppress(Unavailable):  # those that are known do meanwhile
+            self._watched.look(self.source.directory)
+            if self.source.told > self._seen:
+                self.refresh()
 
     def workflow(self, workflow_id: str) -> WorkflowSpec:
         """Return the workflow of an id, looking into the directory again when it is not known."""
@@ -86,6 +87,7 @@ class BundleHost:
     def resolve(self, *, bundle_id: str | None, bundle_version: str | None, flow_id: str | None) -> str:
         """Return the workflow id of a request; see `WorkflowHost.resolve`."""
         parts = (_clean(bundle_id), _clean(bundle_version), _clean(flow_id))
+        self._catch_up()
         try:
             return _Resolver(self._index, *parts).workflow_id()
         except (NotFound, Invalid):
@@ -116,6 +118,7 @@ class BundleHost:
 
     def list_bundles(self, *, all_versions: bool = False) -> JsonObject:
         """Return the bundles by id, the latest version of each or all of them, and the files that could not be used."""
+        self._catch_up()
         index = self._index
         chosen = [
             loaded
@@ -137,11 +140,18 @@ class BundleHost:
         """
         name, version = split_bundle_ref(bundle_id)
         version = _agreed(version, _clean(bundle_version), "bundle_version conflicts with bundle_id")
+        self._catch_up()
         versions = self._index.bundles.get(name)
         chosen = version or (_latest(versions) if versions else None)
         if not versions or chosen is None or chosen not in versions:
-            raise NotFound(f"Bundle {name + '@' + version if version else name!r} not found")
+            ref = f"{name}@{version}" if version else name
+            raise NotFound(f"Bundle {ref!r} not found", code="bundle_not_found")
         return _detail(versions[chosen].bundle)
+
+    def _catch_up(self) -> None:
+        """See what was acknowledged anywhere before this moment."""
+        if self.source.newest() > self._seen:
+            self.refresh()
 
     def _find(self, workflow_id: str) -> tuple[_Loaded, str] | None:
         index = self._index
@@ -222,8 +232,10 @@ class _Resolver:
     def _missing(self) -> NotFound:
         bundles = _usable(self.index)
         if self.flow_id:
-            return NotFound(f"Flow {self.flow_id!r} not found; known: {some_of(_flow_ids(bundles))}")
-        return NotFound(f"Bundle not found; known: {some_of(bundle.ref for bundle in bundles)}")
+            known = some_of(_flow_ids(bundles))
+            return NotFound(f"Flow {self.flow_id!r} not found; known: {known}", code="flow_not_found")
+        known = some_of(bundle.ref for bundle in bundles)
+        return NotFound(f"Bundle not found; known: {known}", code="bundle_not_found")
 
 
 def _entrypoint(bundle: Bundle) -> str:
@@ -236,10 +248,10 @@ def _entrypoint(bundle: Bundle) -> str:
     raise Invalid("", f"Bundle {bundle.ref!r} has {len(entrypoints)} entrypoints; specify flow_id ({names})")
 
 
-def _build_index(items: Mapping[Path, _Loaded | LoadError]) -> _Index:
-    usable = {item.bundle.file: item for item in items.values() if isinstance(item, _Loaded)}
+def _build_index(items: Mapping[Place, _Loaded | LoadError]) -> _Index:
+    usable = {id(item.bundle): item for item in items.values() if isinstance(item, _Loaded)}
     named, doubles = index_bundles(item.bundle for item in usable.values())
-    bundles = {name: {ver: usable[bundle.file] for ver, bundle in versions.items()} for name, versions in named.items()}
+    bundles = {name: {ver: usable[id(bundle)] for ver, bundle in versions.items()} for name, versions in named.items()}
     errors = [item for item in items.values() if isinstance(item, LoadError)]
     workflows = {
         workflow_id: loaded
@@ -250,8 +262,7 @@ def _build_index(items: Mapping[Path, _Loaded | LoadError]) -> _Index:
     return _Index(bundles, workflows, tuple(sorted([*errors, *doubles], key=lambda item: item.file)))
 
 
-def _load(path: Path, code_runner: CodeRunner | None) -> _Loaded | LoadError:
-    item = load_bundle(path)
+def _compiled(item: Bundle | LoadError, code_runner: CodeRunner | None) -> _Loaded | LoadError:
     if isinstance(item, LoadError):
         return item
     try:

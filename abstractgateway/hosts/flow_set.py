@@ -57,7 +57,9 @@ class FlowSet:
             return wanted
         if not wanted and not bundle_id:
             raise Invalid("", "flow_id is required (or provide bundle_id to start a bundle entrypoint)")
-        raise NotFound(f"Flow {wanted!r} not found" if wanted else "Bundle not found")
+        if wanted:
+            raise NotFound(f"Flow {wanted!r} not found", code="flow_not_found")
+        raise NotFound("Bundle not found", code="bundle_not_found")
 
     def listeners(self, workflow_id: str) -> tuple[WorkflowSpec, ...]:
         """Return the workflows that listen beside a flow."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundles.catalogue import LoadError
+from ..bundles.catalogue import LoadError, file_stamp
 from ..errors import Invalid, NotFound
-from ..jsonvalue import JsonObject, loads
+from ..jsonvalue import JsonObject, loads_foreign
 from ..runtime.models import WorkflowSpec
 from ..visualflow.sandbox import CodeRunner
 from .base import unknown_workflow
@@ -38,7 +38,9 @@ class VisualflowHost:
     def __init__(self, flows_dir: str | Path, *, code_runner: CodeRunner | None = None) -> None:
         self.flows_dir = Path(flows_dir)
         self._watched = Watched(
-            lambda: sorted(self.flows_dir.glob("*.json")), lambda path: _load(path, code_runner), _build_index
+            lambda: {path: file_stamp(path) for path in sorted(self.flows_dir.glob("*.json"))},
+            lambda path: _load(path, code_runner),
+            _build_index,
         )
 
     @property
@@ -121,7 +123,7 @@ class VisualflowHost:
 
 def _load(path: Path, code_runner: CodeRunner | None) -> _Item:
     try:
-        document: Any = loads(path.read_bytes(), field="flow")
+        document: Any = loads_foreign(path.read_bytes(), field="flow")
         flow_id = _id_of(document, path)
         return flow_id, FlowSet({flow_id: document}, code_runner=code_runner)
     except OSError as error:

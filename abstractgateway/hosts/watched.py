@@ -1,41 +1,41 @@
-"""Files of a directory that are read once and again when they change."""
+"""Things that are read once and again when they change, such as the files of a directory."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
-
-from ..bundles.catalogue import file_stamp
 
 SETTLED_NS = 2_000_000_000
 """What changed less than this ago may change again under the same time stamp."""
 
+Place = TypeVar("Place")
 Item = TypeVar("Item")
 Index = TypeVar("Index")
 
 
-class Watched(Generic[Item, Index]):
-    """What is made of the files of a directory: an item of each, and an index of all, replaced as a whole.
+class Watched(Generic[Place, Item, Index]):
+    """What is made of the files of a directory, or the like: an item of each, and an index of all, replaced as a whole.
 
-    Safe to use from many threads; those that read `index` wait for nobody.
+    `find` returns where something is, with a stamp that changes with it. Safe to use from many threads; those that read
+    `index` wait for nobody.
     """
 
     def __init__(
         self,
-        files: Callable[[], Iterable[Path]],
-        load: Callable[[Path], Item],
-        build: Callable[[Mapping[Path, Item]], Index],
+        find: Callable[[], Mapping[Place, object]],
+        load: Callable[[Place], Item],
+        build: Callable[[Mapping[Place, Item]], Index],
     ) -> None:
-        self._files = files
+        self._find = find
         self._load = load
         self._build = build
         self._refreshing = threading.Lock()
         self._seen: tuple[int, int] | None = None
-        self._stamps: Mapping[Path, tuple[object, ...]] = {}
-        self._items: Mapping[Path, Item] = {}
+        self._stamps: Mapping[Place, object] = {}
+        self._items: Mapping[Place, Item] = {}
         self.index = build({})
         self.refresh()
 
@@ -56,14 +56,14 @@ class Watched(Generic[Item, Index]):
         self._seen = seen if is_settled else None
 
     def refresh(self) -> bool:
-        """Look at the files again; say whether any changed, came or went. The items of the others are kept."""
+        """Look again; say whether anything changed, came or went. The items of what did not are kept."""
         with self._refreshing:
-            stamps = {path: file_stamp(path) for path in self._files()}
+            stamps = self._find()
             if stamps == self._stamps:
                 return False
             items = {
-                path: self._items[path] if self._stamps.get(path) == stamp else self._load(path)
-                for path, stamp in stamps.items()
+                place: self._items[place] if self._stamps.get(place) == stamp else self._load(place)
+                for place, stamp in stamps.items()
             }
             self.index = self._build(items)
             self._stamps, self._items = stamps, items

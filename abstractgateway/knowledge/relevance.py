@@ -17,7 +17,7 @@ LEAST_PREFIX = 3
 _LONGEST = 64
 
 _ACCENTS = re.compile("[\u0300-\u036f]")
-_VOCABULARY = re.compile(r"[A-Za-z][\w.-]*:(?=\S)")
+_VOCABULARY = re.compile(r"[A-Za-z][\w.-]{0,80}:(?=\S)")  # with a bound: a term may be a long text
 # Chinese characters and kana are written without blanks: each counts as a word.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 

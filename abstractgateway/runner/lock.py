@@ -115,10 +115,14 @@ class Watch(Protocol):
 
 
 class RunnerElsewhere:
-    """The runner of a process that leaves driving runs to another one: it can only tell whether there is one."""
+    """The runner of a process that leaves driving runs to another one: it can only tell whether there is one.
 
-    def __init__(self, lock: Watch) -> None:
+    `place` is where the runs are, as people are told.
+    """
+
+    def __init__(self, lock: Watch, place: str = "this data directory") -> None:
         self._lock = lock
+        self._place = place
 
     def create(self, state: RunState) -> bool:
         """Leave the first steps of a new run to the process that drives it."""
@@ -128,4 +132,4 @@ class RunnerElsewhere:
         """Return why a run does not go on: nobody drives it."""
         if not self._lock.is_free():
             return None
-        return "no runner drives the runs of this data directory; start 'abstractgateway runner' on it"
+        return f"no runner drives the runs of {self._place}; start 'abstractgateway runner' on it"

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import GatewayError, Invalid, Unavailable
+from ..ids import new_hex
 from ..jsonvalue import JsonObject, dumps, loads
 from .artifact_refs import REF, artifact_ref, is_artifact_ref
 from .commit import KernelArtifacts
@@ -106,6 +107,17 @@ def output_of(state: RunState, artifacts: KernelArtifacts | None, *, is_lenient:
     return _Return(artifacts, state.run_id, is_lenient).of(state.output, "output")
 
 
+def output_json_of(state: RunState, artifacts: KernelArtifacts | None) -> bytes:
+    """Return the JSON of a stored run's output as it was when the run ended; what is gone or damaged is its reference.
+
+    What was offloaded is not decoded: that would keep all other threads waiting for as long as it takes.
+    """
+    if artifacts is None or not state.status.is_terminal:
+        return dumps(state.output, field="output")
+    encoding = _Encoding(artifacts, state.run_id, is_lenient=True)
+    return encoding.joined(encoding.of(state.output, "output"))
+
+
 def has_offloaded_vars(state: RunState) -> bool:
     """Say whether a stored run's variables may lack values that were offloaded."""
     own = state.vars.get("_runtime")
@@ -152,9 +164,7 @@ class Offloading:
 
     def concerns(self, body: bytes) -> bool:
         """Say whether an encoded record has something in it that must not stay there."""
-        # A dollar sign is rare, and looking for one byte takes a tenth of the time that the name takes.
-        has_mark = b"$" in body and _MARK_BYTES in body
-        return (has_mark or len(body) > self._limit) and self._artifacts is not None
+        return (len(body) > self._limit or _has_mark(body)) and self._artifacts is not None
 
     def slim_record(self, record: StepRecord) -> StepRecord:
         """Return a copy of a record without its large values, which are durable as artifacts then."""
@@ -164,8 +174,9 @@ class Offloading:
         return slim
 
     def concerns_state(self, state: RunState, body: bytes) -> bool:
-        """Say whether an encoded state is that of an ended run which is large."""
-        return len(body) > self._limit and state.status.is_terminal and self._artifacts is not None
+        """Say whether an encoded state is that of an ended run which is large, or has what looks like a reference."""
+        is_concerned = state.status.is_terminal and (len(body) > self._limit or _has_mark(body))
+        return is_concerned and self._artifacts is not None
 
     def slim_state(self, state: RunState) -> RunState:
         """Return a copy of an ended run without the large values in its output and variables.
@@ -268,6 +279,11 @@ class _Departure:
         return ref
 
 
+def _has_mark(body: bytes) -> bool:
+    # A dollar sign is rare, and looking for one byte takes a tenth of the time that the name takes.
+    return b"$" in body and _MARK_BYTES in body
+
+
 def _own_id(run_id: str, content: bytes) -> str:
     """Return an id that no artifact stored by anybody else has: its tags say what it is, and nobody may delete it."""
     return hashlib.sha256(b"%b\0%b\0%b" % (SLOT.encode(), run_id.encode(), content)).hexdigest()[:32]
@@ -318,10 +334,40 @@ class _Return:
         return metadata.tags.get("kind") if metadata.tags.get("source") in SOURCES else None
 
     def _content(self, artifact_id: str, kind: str | None) -> Any:
+        content = self._load(artifact_id)
+        return content.decode() if kind == "text" else loads(content, field=f"artifact {artifact_id}")
+
+    def _load(self, artifact_id: str) -> bytes:
         content = self.artifacts.load(artifact_id)
         if content is None:
             raise Unavailable(f"there is no artifact {artifact_id!r}", code="artifact_damaged")
-        return content.decode() if kind == "text" else loads(content, field=f"artifact {artifact_id}")
+        return content
+
+
+@dataclass(frozen=True)
+class _Encoding(_Return):
+    """A walk back to JSON: what was offloaded here stays the JSON that is stored, and a mark holds its place."""
+
+    mark: str = field(default_factory=new_hex)
+    parts: list[bytes] = field(default_factory=list)
+
+    def joined(self, value: Any) -> bytes:
+        """Return the JSON of what `of` returned."""
+        pieces = dumps(value, field="output").split(dumps(self.mark))
+        for number, part in enumerate(self.parts):
+            pieces.insert(2 * number + 1, part)
+        return b"".join(pieces)
+
+    def _value_of(self, ref: JsonObject, path: str) -> Any:
+        if is_offloaded(ref):
+            return super()._value_of(ref, path)
+        # Nobody knows whether what AbstractRuntime stored is strict JSON.
+        return _Return(self.artifacts, self.run_id, self.is_lenient)._value_of(ref, path)
+
+    def _content(self, artifact_id: str, kind: str | None) -> Any:
+        content = self._load(artifact_id)
+        self.parts.append(dumps(content.decode()) if kind == "text" else content)
+        return self.mark
 
 
 def _may_be_foreign(value: JsonObject) -> bool:

@@ -18,6 +18,7 @@ from .effects.memory.compact import COMPACT_WORKFLOW_ID
 from .effects.memory.summary import summarise_with
 from .effects.request import GLOBAL_RUN_ID
 from .execution import EffectRules, Execution, PendingEffect, printable
+from .hiding import HidesSecrets, without_secrets
 from .journal import unknown, without_kernel_keys
 from .limits import LimitWarning, RuntimeConfig, change_limits, limit_status, limit_warnings
 from .models import EffectOutcome, EffectType, RunState, RunStatus, StepStatus, WorkflowSpec
@@ -50,7 +51,8 @@ class Runtime:
     calls), `ask` (everything else) or `fail`; `in_doubt_tools` says it for calls of single tools, by name, and
     `reconcilers` are asked first, by effect type. `chat_summarizer` does the summaries of `memory_compact` in place of
     the model. Values of more than `max_inline_bytes` leave ledger records and ended runs for artifacts; by default
-    none do. A run whose state grows beyond `max_run_bytes` of JSON fails; by default it may grow.
+    none do. A run whose state grows beyond `max_run_bytes` of JSON fails; by default it may grow. `secrets` takes what
+    must not be kept out of results and errors of effects on the outside world; by default everything is kept.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Runtime:
         max_inline_bytes: int | None = None,
         max_run_bytes: int | None = None,
         global_memory_run_id: str = GLOBAL_RUN_ID,
+        secrets: HidesSecrets | None = None,
     ) -> None:
+        self._secrets = secrets
         self.stores = stores if stores is not None else _paired(run_store, ledger_store)
         self.run_store = run_store if run_store is not None else self.stores.runs
         self.ledger_store = ledger_store if ledger_store is not None else self.stores.ledger
@@ -245,8 +249,10 @@ class Runtime:
 
         Of an effect in doubt, find out what became of it; the outcome has the status `started` when nobody can tell.
         """
-        if pending.is_in_doubt:
-            return self._reconcile(state, pending)
+        outcome = self._reconcile(state, pending) if pending.is_in_doubt else self._handle(state, pending, signals)
+        return outcome if self._secrets is None else without_secrets(outcome, self._secrets)
+
+    def _handle(self, state: RunState, pending: PendingEffect, signals: Signals) -> EffectOutcome:
         effect = pending.effect
         handler = self._handler_of(state, effect.type)
         if handler is None:

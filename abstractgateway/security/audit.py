@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,7 +19,11 @@ from ..jsonvalue import JsonObject
 
 GENESIS = "0" * 64
 MOST_LINE_BYTES = 16_384
+TORN = "torn_line_removed"
+LOST = "entries_lost"
+"""The events of entries that are about the log itself: a crash had left a part of an entry; so many were lost."""
 
+_LEFT = "a crash left {} bytes of an entry here; they are cut off when the log goes on, and an entry will say so"
 _HASH_MARK = b',"hash":"'
 _TAIL_BYTES = len(_HASH_MARK) + 64 + len(b'"}')
 _MOST_TEXT = 512
@@ -97,11 +101,15 @@ class Verification:
         self._end = end
         self._at: ChainEnd | None = None
         self.entries = 0
+        self.notes: list[Finding] = []
 
-    def check(self, file: str, lines: Iterable[bytes]) -> Iterator[Finding]:
-        """Return what is wrong in the next file."""
+    def check(self, file: str, lines: Iterable[bytes], *, is_last: bool = True) -> Iterator[Finding]:
+        """Return what is wrong in the next file; the last one may end with what a crash left of an entry."""
         for number, line in enumerate(lines, 1):
-            yield from (Finding(file, number, text) for text in self._line(line))
+            is_torn = is_last and not line.endswith(b"\n")
+            texts, notes = ((), (_LEFT.format(len(line)),)) if is_torn else self._line(line)
+            self.notes += (Finding(file, number, text) for text in notes)
+            yield from (Finding(file, number, text) for text in texts)
 
     def finish(self, file: str) -> Iterator[Finding]:
         """Return what is wrong with the end of the last file."""
@@ -113,18 +121,20 @@ class Verification:
         if at.seq < self._end.seq:
             yield Finding(file, 0, f"entries {at.seq + 1} to {self._end.seq} are missing at the end")
 
-    def _line(self, line: bytes) -> Iterator[str]:
+    def _line(self, line: bytes) -> tuple[Sequence[str], Sequence[str]]:
+        """Return what is wrong with a line, and what it says about the log."""
         found = end_of(line.rstrip(b"\n"))
         if found is None:
-            yield "the entry was changed, or is none"
-            return
-        yield from self._link(found, str(json.loads(line).get("prev")))
+            return ("the entry was changed, or is none",), ()
+        entry = json.loads(line)
+        texts = tuple(self._link(found, str(entry.get("prev"))))
         self._at, self.entries = found, self.entries + 1
+        return texts, tuple(_about_the_log(entry))
 
     def _link(self, found: ChainEnd, prev: str) -> Iterator[str]:
         before = self._at
         if before is None:
-            if self._end is not None and found.seq != self._end.oldest:
+            if self._end is not None and found.seq > self._end.oldest:
                 yield f"the log begins with entry {found.seq} instead of {self._end.oldest}"
         elif found.seq != before.seq + 1:
             yield f"entry {found.seq} follows entry {before.seq}: some are missing, repeated or in another order"
@@ -132,6 +142,13 @@ class Verification:
             yield f"entry {found.seq} does not follow this entry {before.seq}, but one that was here before"
         if self._end is not None and found.seq == self._end.seq and found.hash != self._end.hash:
             yield f"entry {found.seq} is not the one that was written"
+
+
+def _about_the_log(entry: Mapping[str, Any]) -> Iterator[str]:
+    if entry.get("event") == TORN:
+        yield f"entry {entry.get('seq')} says that a crash had left {entry.get('bytes')} bytes of an entry before it"
+    elif entry.get("event") == LOST:
+        yield f"entry {entry.get('seq')} says that {entry.get('count')} entries were lost before it"
 
 
 def shortened(text: str) -> str:

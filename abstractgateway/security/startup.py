@@ -36,6 +36,7 @@ class _Facts:
     writes_protected: bool
     has_public_origins: bool
     trusts_any_proxy: bool
+    has_idle_limit: bool
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ def _facts(config: GatewayConfig, host: str, has_named_tokens: bool) -> _Facts:
         writes_protected=config.protect_write,
         has_public_origins=any(is_public_origin(pattern) for pattern in config.allowed_origins),
         trusts_any_proxy=Proxies.of(config.trusted_proxies, trusts_any=config.trust_proxy).trusts_any,
+        has_idle_limit=_has_idle_limit(config),
+    )
+
+
+def _has_idle_limit(config: GatewayConfig) -> bool:
+    """Say whether somebody set a limit of requests at once that so many threads never reach."""
+    is_set = config.max_concurrency != GatewayConfig.max_concurrency
+    return (is_set and config.max_concurrency > config.http_threads) or (
+        config.max_client_concurrency > config.http_threads
     )
 
 
@@ -115,6 +125,13 @@ _RULES = (
         lambda facts: facts.secured and facts.trusts_any_proxy,
         "ABSTRACTGATEWAY_TRUST_PROXY=1 believes whoever connects about who the client is; name the proxies in "
         "ABSTRACTGATEWAY_TRUSTED_PROXIES instead.",
+    ),
+    _Rule(
+        False,
+        lambda facts: facts.secured and facts.has_idle_limit,
+        "ABSTRACTGATEWAY_MAX_CONCURRENCY or ABSTRACTGATEWAY_MAX_CLIENT_CONCURRENCY is above "
+        "ABSTRACTGATEWAY_HTTP_THREADS and limits nothing: no more requests are worked on at once than there are "
+        "threads; raise the threads, or lower the limit.",
     ),
     _Rule(
         False,

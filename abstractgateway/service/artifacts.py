@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import shutil
+import tempfile
+from typing import IO, Any, cast
 
-from ..errors import Invalid, NotFound
+from ..errors import Invalid, NotFound, Unavailable
 from ..ids import is_safe_id
 from ..jsonvalue import JsonObject
-from ..stores.base import ArtifactMetadata, ArtifactStore, Stores
+from ..stores.base import ArtifactMetadata, ArtifactStore, OpenArtifact, Stores
 
 _LISTED = ("artifact_id", "content_type", "size_bytes", "created_at", "tags")
 _SHOWN = ("artifact_id", "content_type", "size_bytes", "created_at", "blob_id", "run_id", "tags")
 _SESSION_OWNER = "session_memory_"
+_PART_BYTES = 262_144
 
 
-class ArtifactReader(io.RawIOBase):
-    """The bytes of an artifact as a binary file, open for reading; parts are read when they are asked for.
+class ArtifactPart(io.RawIOBase):
+    """`length` bytes of an artifact from `start`, as a binary file that is open for reading.
 
-    `metadata` is what is known of the artifact. Raises `Unavailable` for a damaged one.
+    They are read when they are asked for, at most 256 KiB at once. Raises `Unavailable` when they turn out damaged.
     """
 
-    def __init__(self, artifacts: ArtifactStore, metadata: ArtifactMetadata) -> None:
+    def __init__(self, opened: OpenArtifact, start: int, length: int) -> None:
         super().__init__()
-        self.metadata = metadata
-        self._artifacts = artifacts
+        self._opened = opened
+        self._start = start
+        self._length = length
         self._at = 0
-        self._part(0)
 
     def readable(self) -> bool:
         return True
@@ -38,22 +41,51 @@ class ArtifactReader(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.metadata.size_bytes}[whence]
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
         self._at = max(0, origin + offset)
         return self._at
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        part = self._part(len(view))
+        part = self._next(len(view))
         view[: len(part)] = part
-        self._at += len(part)
         return len(part)
 
-    def _part(self, length: int) -> bytes:
-        found = self._artifacts.read(self.metadata.artifact_id, self._at, length)
-        if found is None:
-            raise _missing(self.metadata.artifact_id)
-        return found
+    def read(self, size: int | None = -1) -> bytes:
+        # The one of the base class makes room for all that is asked for, however little is read at once.
+        return self.readall() if size is None or size < 0 else self._next(size)
+
+    def _next(self, size: int) -> bytes:
+        wanted = min(size, _PART_BYTES, max(0, self._length - self._at))
+        part = self._opened.read(self._start + self._at, wanted)
+        if wanted and not part:
+            metadata = self._opened.metadata
+            detail = f"artifact {metadata.artifact_id!r} is damaged: it ends before its {metadata.size_bytes} bytes"
+            raise Unavailable(detail, code="artifact_damaged")
+        self._at += len(part)
+        return part
+
+
+class ArtifactReader(ArtifactPart):
+    """All bytes of an artifact as a binary file; `metadata` is what is known of it.
+
+    Raises `NotFound` when they are gone, and `Unavailable` for damaged ones.
+    """
+
+    def __init__(self, artifacts: ArtifactStore, metadata: ArtifactMetadata) -> None:
+        opened = artifacts.open(metadata.artifact_id)
+        if opened is None:
+            raise _missing(metadata.artifact_id)
+        super().__init__(opened, 0, metadata.size_bytes)
+        self.metadata = metadata
+
+    def part(self, start: int, length: int) -> IO[bytes]:
+        """Return `length` bytes from `start` as a file that a thread on which many depend may read.
+
+        Bytes that are elsewhere, as in a database, are copied to a temporary file first.
+        """
+        part = cast("IO[bytes]", ArtifactPart(self._opened, start, length))
+        return part if self._opened.is_local else _copied(part)
 
 
 class ArtifactService:
@@ -92,6 +124,11 @@ class ArtifactService:
         """Return an artifact as a file to read from, in parts if it is large. Raises as `content`."""
         return ArtifactReader(self._stores.artifacts, self._find(run_id, artifact_id))
 
+    def owner(self, artifact_id: str) -> str | None:
+        """Return the run that an artifact belongs to; None for one of no run, and for an unknown one."""
+        metadata = self._stores.artifacts.get_metadata(artifact_id) if is_safe_id(artifact_id) else None
+        return metadata.run_id if metadata is not None else None
+
     def _find(self, run_id: str, artifact_id: str) -> ArtifactMetadata:
         snapshot = self._snapshot(run_id)
         if not is_safe_id(artifact_id):
@@ -111,6 +148,17 @@ class ArtifactService:
         own = stored.state.vars.get("_runtime")
         ref = own.get("workflow_snapshot") if isinstance(own, dict) else None
         return str(ref["artifact_id"]) if isinstance(ref, dict) and ref.get("artifact_id") else None
+
+
+def _copied(part: IO[bytes]) -> IO[bytes]:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever sends it closes it
+    try:
+        shutil.copyfileobj(part, copy, _PART_BYTES)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def _missing(artifact_id: str) -> NotFound:

@@ -2,8 +2,8 @@
 
 An entry is noted in memory and written within hundredths of a second; a crash of the process can cost those, a loss
 of power the last second. Entries that cannot be written are kept, up to `MOST_WAITING`, and tried again every second;
-with `is_required`, requests that change something are refused meanwhile, and otherwise the number of the lost ones is
-written down as soon as it can be.
+with `is_required`, requests that change something are refused meanwhile. More are lost: they are counted in the log of
+the process and in its measures, and in the audit log as soon as that can be written.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..clock import Clock, SystemClock, to_iso
 from ..config import GatewayConfig
 from ..errors import Invalid
 from ..jsonvalue import JsonObject
+from ..measures import Family, counter, gauge
+from ..security.audit import LOST
 from ..stores.disk import Disk
 from .audit_files import ChainFile, Entry, read_tail
 
@@ -49,7 +52,8 @@ class AuditLog:
         self._clock = clock or SystemClock()
         self._lock = threading.Condition()
         self._waiting: deque[Entry] = deque()
-        self._lost = 0
+        self._written = 0
+        self._lost = self._lost_in_all = 0
         self._failure: str | None = None
         self._closing = threading.Event()
         self._news = threading.Event()
@@ -86,13 +90,24 @@ class AuditLog:
         if self._file is None or self._closing.is_set():
             return
         if len(self._waiting) >= MOST_WAITING:
-            self._lost += 1
+            self._lose()
             return
         self._waiting.append(entry)
         if not self._news.is_set():
             self._news.set()
         if self._thread is None:
             self._start()
+
+    def families(self) -> Iterator[Family]:
+        """Return the measures of the log, none where there is no log."""
+        if self._file is None:
+            return
+        yield counter("abstractgateway_audit_entries_total", "Entries written to the audit log.", self._written)
+        about = "Entries of the audit log that could not be written and were too many to be kept."
+        yield counter("abstractgateway_audit_entries_lost_total", about, self._lost_in_all)
+        yield gauge("abstractgateway_audit_entries_waiting", "Entries that are to be written.", len(self._waiting))
+        about = "Whether the audit log could not be written the last time it was tried."
+        yield gauge("abstractgateway_audit_failing", about, int(self._failure is not None))
 
     def problem(self) -> str | None:
         """Return why requests that change something must be refused now, or None."""
@@ -120,6 +135,16 @@ class AuditLog:
         self._news.set()
         if self._thread is not None:
             self._thread.join(_FLUSH_S)
+        if self._waiting or self._lost:
+            log.error("%d entries of the audit log were never written", len(self._waiting) + self._lost)
+
+    def _lose(self) -> None:
+        with self._lock:
+            self._lost += 1
+            self._lost_in_all += 1
+            is_first = self._lost == 1
+        if is_first:
+            log.error("%d entries wait for the audit log; further ones are lost, and counted", MOST_WAITING)
 
     def _start(self) -> None:
         with self._lock:
@@ -144,7 +169,7 @@ class AuditLog:
         assert self._file is not None
         batch = list(self._waiting)
         lost = self._lost
-        told = [{"ts": to_iso(self._clock.now()), "event": "entries_lost", "count": lost}] if lost else []
+        told = [{"ts": to_iso(self._clock.now()), "event": LOST, "count": lost}] if lost else []
         try:
             self._file.append([*batch, *told])
         except (OSError, Invalid) as error:
@@ -154,15 +179,26 @@ class AuditLog:
             for _ in batch:
                 self._waiting.popleft()
             self._lost -= lost
+            self._written += len(batch)
+            self._recover()
+        if lost:
+            log.error("%d entries of the audit log were lost; the log says so", lost)
+        return True
+
+    def _recover(self) -> None:
+        if self._failure is not None:
+            log.warning("the audit log can be written again")
+        with self._lock:
             self._failure = None
             self._lock.notify_all()
-        return True
 
     def _fail(self, error: Exception) -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         if self._failure is None:
             log.error("the audit log cannot be written: %s; it is tried again every second", error)
-        self._failure = reason
+        with self._lock:
+            self._failure = reason
+            self._lock.notify_all()
         self._news.set()
 
     def _sync(self) -> bool:
@@ -173,4 +209,6 @@ class AuditLog:
         except OSError as error:
             self._fail(error)
             return False
+        if not self._waiting:  # what waits shows whether it can be written
+            self._recover()
         return True

@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 
 from ..clock import Clock, to_iso
 from ..errors import Invalid
-from ..security.audit import MOST_LINE_BYTES, ChainEnd, Finding, Verification, chained, end_of
+from ..security.audit import MOST_LINE_BYTES, TORN, ChainEnd, Finding, Verification, chained, end_of
 from ..stores.disk import Disk
 
 FILE_NAME = "audit_log.jsonl"
 END_NAME = "audit_log.end"
 LOCK_NAME = "audit_log.lock"
 MODE = 0o600
-
-_END_BYTES = 160
 
 log = logging.getLogger("abstractgateway.audit")
 
@@ -39,6 +37,7 @@ class ChainFile:
         self._clock = clock
         self._disk = disk
         self._known: tuple[tuple[int, int], ChainEnd] | None = None
+        self._torn = 0
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries after the last one. Raises `OSError`, and has then added none."""
@@ -46,10 +45,17 @@ class ChainFile:
             end = self._end()
             if self._max_bytes and self._size() >= self._max_bytes:
                 end = self._rotate(end)
-            lines, end = chained(entries, end)
+            if self._known is None:  # so that there is a note, whenever the process dies
+                self._tell_end(end)
+            lines, end = chained([*self._about_torn(), *entries], end)
             self._write(lines)
+            self._torn = 0
             self._known = (self._place(), end)
             self._tell_end(end)
+
+    def _about_torn(self) -> Iterator[Entry]:
+        if self._torn:
+            yield {"ts": to_iso(self._clock.now()), "event": TORN, "bytes": self._torn}
 
     def sync(self) -> None:
         """Have the system write what was added."""
@@ -67,16 +73,24 @@ class ChainFile:
             self._disk.close(fd)
 
     def _end(self) -> ChainEnd:
-        """Return where the chain ends: where we left it, or what is found in the files."""
+        """Return where the chain ends, as we left it or as the files have it."""
         if self._known is not None and self._known[0] == self._place():
             return self._known[1]
         told = read_end(self._directory) or ChainEnd()
         last = self._last_line()
-        found = end_of(last) if last else None
+        found = end_of(last) if last else self._end_of_rotated()
         if last and found is None:
             return self._rotate(told)
         # Of an end that the file does not reach, entries were taken away: the gap must stay visible.
         return replace(found, oldest=told.oldest) if found is not None and found.seq >= told.seq else told
+
+    def _end_of_rotated(self) -> ChainEnd | None:
+        """Return the last entry that was put aside, which is the last of all where the current file has none.
+
+        The note of the end may be older: it could not be written while the disk was full.
+        """
+        rotated = rotated_files(self._directory)
+        return end_of(_last_of(read_tail(rotated[-1], 4 * MOST_LINE_BYTES)[0])[0]) if rotated else None
 
     def _last_line(self) -> bytes:
         """Return the last whole line; what a crash left after it was no entry yet and is cut off."""
@@ -86,13 +100,14 @@ class ChainFile:
         try:
             size = os.fstat(fd).st_size
             start = max(0, size - 4 * MOST_LINE_BYTES)
-            tail = os.pread(fd, size - start, start)
-            whole = tail.rfind(b"\n") + 1
-            if whole < len(tail):
-                self._disk.truncate(fd, start + whole)
+            last, torn = _last_of(os.pread(fd, size - start, start))
+            if torn:
+                log.warning("a crash left %d bytes of an entry in the audit log; they are cut off", torn)
+                self._disk.truncate(fd, size - torn)
+                self._torn += torn
         finally:
             self._disk.close(fd)
-        return tail[:whole].rstrip(b"\n").rpartition(b"\n")[2]
+        return last
 
     def _rotate(self, end: ChainEnd) -> ChainEnd:
         """Put the file aside, drop the oldest ones, and return the end with what is then the oldest entry."""
@@ -102,23 +117,31 @@ class ChainFile:
         self._disk.sync_path(self.path)
         self._disk.rename(self.path, self._directory / next(name for name in names if name not in taken))
         rotated = rotated_files(self._directory)
-        for path in rotated[: max(0, len(rotated) - self._rotations)]:
-            self._disk.remove(path)
-        kept = (first_entry(path) for path in rotated_files(self._directory))
+        most = max(0, len(rotated) - self._rotations)
+        kept = (first_entry(path) for path in rotated[most:])
         oldest = next((found.seq for found in kept if found is not None), end.seq + 1)
+        end = replace(end, oldest=oldest)
         self._known = None
-        return replace(end, oldest=oldest)
+        # Noted first: a log may begin before its note says, and not after it.
+        for path in rotated[:most] if self._tell_end(end) else ():
+            self._disk.remove(path)
+        return end
 
-    def _tell_end(self, end: ChainEnd) -> None:
+    def _tell_end(self, end: ChainEnd) -> bool:
         """A log may go further than its end says; so a failure here is none of the entries."""
+        temporary = self._directory / f"{END_NAME}.tmp"
         try:
-            fd = _open(self._disk, self._directory / END_NAME)
+            fd = _open(self._disk, temporary)
             try:
-                self._disk.write_at(fd, 0, end.to_line().rstrip(b"\n").ljust(_END_BYTES - 1) + b"\n")
+                self._disk.truncate(fd, 0)
+                self._disk.write_at(fd, 0, end.to_line())
             finally:
                 self._disk.close(fd)
+            self._disk.rename(temporary, self._directory / END_NAME)
         except OSError as error:
             log.warning("the end of the audit log cannot be noted: %s", error.strerror)
+            return False
+        return True
 
     def _size(self) -> int:
         return self._place()[1]
@@ -132,11 +155,12 @@ class ChainFile:
 
 
 class Verified(NamedTuple):
-    """What was found when a log was read back: the number of sound entries, and what is wrong."""
+    """What was found when a log was read back: the number of sound entries, what is wrong, and what is to be known."""
 
     entries: int
     files: int
     findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...] = ()
 
 
 def verify(directory: Path) -> Verified:
@@ -147,14 +171,14 @@ def verify(directory: Path) -> Verified:
     with locked(directory):
         verification = Verification(read_end(directory))
         files = _chained_files(directory)
-        findings = [finding for path in files for finding in _check(verification, path)]
+        findings = [finding for path in files for finding in _check(verification, path, is_last=path is files[-1])]
         findings += verification.finish(files[-1].name if files else FILE_NAME)
-    return Verified(verification.entries, len(files), tuple(findings))
+    return Verified(verification.entries, len(files), tuple(findings), tuple(verification.notes))
 
 
-def _check(verification: Verification, path: Path) -> Iterator[Finding]:
+def _check(verification: Verification, path: Path, *, is_last: bool) -> Iterator[Finding]:
     with path.open("rb") as lines:
-        yield from verification.check(path.name, lines)
+        yield from verification.check(path.name, lines, is_last=is_last)
 
 
 def _chained_files(directory: Path) -> list[Path]:
@@ -205,6 +229,12 @@ def read_tail(path: Path, max_bytes: int) -> tuple[bytes, bool]:
     except FileNotFoundError:
         return b"", False
     return (data.partition(b"\n")[2], True) if start else (data, False)
+
+
+def _last_of(tail: bytes) -> tuple[bytes, int]:
+    """Return the last whole line in the last bytes of a file, and how many bytes follow it."""
+    whole = tail.rfind(b"\n") + 1
+    return tail[:whole].rstrip(b"\n").rpartition(b"\n")[2], len(tail) - whole
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from ..config import GatewayConfig
 from ..errors import Conflict, Invalid, NotFound
 from ..jsonvalue import JsonObject, dumps, loads
 from ..stores.base import Stores
+from ..stores.ends import unfinished_mark
 from ..stores.layout import Layout
 from ..stores.migrate import HeldStores, OnProgress, migrate, picture
 
@@ -107,7 +108,8 @@ def restore(
 ) -> JsonObject:
     """Put a backup into the data and flows directories of a config, both new, and return its manifest.
 
-    The stores are those of the config's backend, whatever they were before. Raises what `check_backup` raises, and
+    The stores are those of the config's backend, whatever they were before; gateways refuse them until they are whole,
+    so that `open_stores` has to open them all the same. Raises what `check_backup` raises, and
     `Conflict` where a directory has something in it already; nothing is written then.
     """
     manifest = check_backup(directory)
@@ -115,12 +117,16 @@ def restore(
     _make_empty(data_dir)
     if manifest["has_flows"]:
         _make_empty(flows_dir)
+    mark = unfinished_mark(data_dir, config.store_backend)
+    mark.touch()
+    _sync(data_dir)
     for name in manifest["files"]:
         part, _, rest = name.partition("/")
         if part in (DATA, FLOWS):
             _copy(directory / name, (data_dir if part == DATA else flows_dir) / rest)
     _restore_stores(directory, config, open_stores, on_progress)
     _sync(data_dir)
+    mark.unlink()
     return manifest
 
 

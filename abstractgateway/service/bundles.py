@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from ..bundles.archive import ArchiveLimits
 from ..bundles.catalogue import split_bundle_ref
 from ..bundles.compiled import compile_bundle
-from ..bundles.install import InstalledBundle, install_bundle, remove_bundles
+from ..bundles.install import InstalledBundle
 from ..bundles.versions import BundleVersions
 from ..errors import Invalid, NotFound
 from ..hosts.bundle_host import BundleHost
@@ -90,8 +90,8 @@ class BundleService:
         It is read, checked and compiled first: a bundle that would not load is refused with `Invalid` and changes
         nothing. With `reload` it can be started when this returns.
         """
-        installed = install_bundle(
-            source, self._host.flows_dir, check=compile_bundle, overwrite=overwrite, max_bytes=self._max_bytes
+        installed = self._host.source.install(
+            source, check=compile_bundle, overwrite=overwrite, max_bytes=self._max_bytes
         )
         return {**_installed(installed), **self._reloaded(reload)}
 
@@ -112,7 +112,8 @@ class BundleService:
     def remove(self, bundle_id: str, bundle_version: str | None = None, *, reload: bool = True) -> JsonObject:
         """Take a version of a bundle away, or all of them; unfinished runs of it go on once it is there again.
 
-        Raises `NotFound` when there was none, `Invalid` when id and version name different versions.
+        Raises `NotFound` when there was none, `Invalid` when id and version name different versions, and `Conflict`
+        for bundles that cannot be removed through the gateway.
         """
         name, version = split_bundle_ref(bundle_id)
         given = (bundle_version or "").strip() or None
@@ -120,7 +121,7 @@ class BundleService:
             raise Invalid("", f"bundle_version conflicts with bundle_id ({version!r} is not {given!r})")
         chosen = version or given
         ref = f"{name}@{chosen}" if chosen else name
-        removed = remove_bundles(self._host.flows_dir, name, chosen)
+        removed = self._host.source.remove(name, chosen)
         if not removed:
             raise NotFound(f"Bundle '{ref}' not found", code="bundle_not_found")
         return {"ok": True, "bundle_ref": ref, "removed": removed, **self._reloaded(reload)}

@@ -1,13 +1,14 @@
-"""Which workflows must not be started any more: a small file that other processes and AbstractGateway read as well."""
+"""Which workflows must not be started any more."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from ..clock import Clock
 from ..errors import Conflict, Invalid, Unavailable
@@ -18,23 +19,33 @@ ALL_FLOWS = "*"
 FILE_NAME = "workflow_deprecations.json"
 
 
+Entries = Mapping[str, Mapping[str, JsonObject]]
+"""By bundle id and flow id, `*` for all flows of a bundle: `{deprecated_at, reason?}`."""
+
+
+class DeprecationStore(Protocol):
+    """Where deprecations are kept. Raises `Unavailable` when it cannot be read or written."""
+
+    def current(self) -> Entries:
+        """Return all entries as they are now."""
+
+    def put(self, bundle_id: str, flow_id: str, entry: JsonObject) -> None:
+        """Keep an entry durably, in place of an earlier one."""
+
+    def remove(self, bundle_id: str, flow_id: str) -> bool:
+        """Take exactly this entry away, durably, and say whether there was one."""
+
+
 class Deprecations:
-    """The deprecated flows of each bundle, for all its versions; `*` stands for all its flows.
+    """The deprecated flows of each bundle, for all its versions; `*` stands for all its flows."""
 
-    Without a path they live as long as the object. The file is looked at whenever it may have changed.
-    """
-
-    def __init__(self, path: Path | None, *, clock: Clock, disk: Disk | None = None) -> None:
-        self._path = path
+    def __init__(self, kept: DeprecationStore, *, clock: Clock) -> None:
+        self._kept = kept
         self._clock = clock
-        self._disk = disk or Disk()
-        self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
-        self._bundles: dict[str, dict[str, JsonObject]] = {}
 
     def find(self, bundle_id: str, flow_id: str) -> JsonObject | None:
         """Return `{deprecated_at, reason?}` of a flow, by its own entry or its bundle's; None for one in use."""
-        flows = self._current().get(bundle_id, {})
+        flows = self._kept.current().get(bundle_id, {})
         return flows.get(flow_id) or flows.get(ALL_FLOWS)
 
     def check_start(self, workflow_id: str) -> None:
@@ -50,12 +61,37 @@ class Deprecations:
         """Deprecate a flow durably and return its entry."""
         at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         entry: JsonObject = {"deprecated_at": at, **({"reason": reason} if reason else {})}
-        with self._changing() as bundles:
-            self._write({**bundles, bundle_id: {**bundles.get(bundle_id, {}), flow_id: entry}})
+        self._kept.put(bundle_id, flow_id, entry)
         return entry
 
     def remove(self, bundle_id: str, flow_id: str) -> bool:
         """Take exactly this entry away, durably, and say whether there was one."""
+        return self._kept.remove(bundle_id, flow_id)
+
+
+class DeprecationFile:
+    """A small file that other processes on the machine and AbstractGateway read as well, looked at whenever it changes.
+
+    Without a path the entries live as long as the object.
+    """
+
+    def __init__(self, path: Path | None, *, clock: Clock, disk: Disk | None = None) -> None:
+        self._path = path
+        self._clock = clock
+        self._disk = disk or Disk()
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._bundles: dict[str, dict[str, JsonObject]] = {}
+
+    def current(self) -> Entries:
+        with self._lock:
+            return self._read()
+
+    def put(self, bundle_id: str, flow_id: str, entry: JsonObject) -> None:
+        with self._changing() as bundles:
+            self._write({**bundles, bundle_id: {**bundles.get(bundle_id, {}), flow_id: entry}})
+
+    def remove(self, bundle_id: str, flow_id: str) -> bool:
         with self._changing() as bundles:
             flows = dict(bundles.get(bundle_id, {}))
             if flows.pop(flow_id, None) is None:
@@ -86,10 +122,6 @@ class Deprecations:
             raise Unavailable(f"{path.name!r} cannot be written: {error}", code="store_failed") from error
         fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
-
-    def _current(self) -> dict[str, dict[str, JsonObject]]:
-        with self._lock:
-            return self._read()
 
     def _read(self) -> dict[str, dict[str, JsonObject]]:
         if self._path is None:

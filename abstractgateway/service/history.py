@@ -16,6 +16,9 @@ RUN_HISTORY_BUNDLE_VERSION_V1 = 1
 MAX_RUNS = 5000
 """How many runs of a tree a bundle shows; the nearest to the root come first."""
 
+MAX_RECORDS = 50_000
+"""How many ledger records one request may have decoded, which takes some hundred megabytes and seconds."""
+
 _RUN_FIELDS = (
     "run_id",
     "workflow_id",
@@ -47,8 +50,9 @@ def export_run_history_bundle(
     """Return the history bundle of a run, version 1; docs/history.md has its fields.
 
     `ledger_mode` `tail` shows the last `ledger_max_items` records of each run (0: all), `full` shows all. With an
-    artifact store, inputs of more than 256 KiB are replaced by references to artifacts. Raises `Invalid` for a blank
-    id, `NotFound` for an unknown run.
+    artifact store, inputs of more than 256 KiB are replaced by references to artifacts. Of last records, there are
+    `MAX_RECORDS` at most in all, those of the runs nearest to the root. Raises `Invalid` for a blank id, and where all
+    records are more than that; `NotFound` for an unknown run.
     """
     if not run_id or not run_id.strip():
         raise Invalid("run_id", "is blank; name a run")
@@ -58,7 +62,7 @@ def export_run_history_bundle(
     state = stored.state
     run_ids = run_tree(run_store, run_id) if include_subruns else [run_id]
     limit = 0 if ledger_mode == "full" else max(0, ledger_max_items)
-    ledgers = {found: _ledger(ledger_store, found, limit) for found in run_ids}
+    ledgers = _ledgers(ledger_store, run_ids, limit)
     own = state.vars.get("_runtime")
     return {
         "version": RUN_HISTORY_BUNDLE_VERSION_V1,
@@ -73,6 +77,13 @@ def export_run_history_bundle(
         if include_session
         else None,
     }
+
+
+def check_records(count: int, cure: str) -> None:
+    """Raise `Invalid` where a request would have more than `MAX_RECORDS` records decoded."""
+    if count > MAX_RECORDS:
+        why = f"this needs {count:,} ledger records, more than the {MAX_RECORDS:,} that one request may read; {cure}"
+        raise Invalid("", why, code="too_many_records")
 
 
 def run_tree(run_store: RunStore, run_id: str) -> list[str]:
@@ -104,10 +115,21 @@ def _input_data(state: RunState, artifact_store: ArtifactStore | None) -> JsonOb
     return small
 
 
+def _ledgers(ledger_store: LedgerStore, run_ids: list[str], limit: int) -> dict[str, JsonObject]:
+    """Return the ledgers of runs: the last `limit` records of each, as long as they are not too many, or all for 0."""
+    if not limit:
+        check_records(sum(map(ledger_store.count, run_ids)), "ask for the last ones, or read the ledgers in pages")
+    left, ledgers = MAX_RECORDS, {}
+    for run_id in run_ids:
+        ledgers[run_id] = _ledger(ledger_store, run_id, min(limit or left, left))
+        left -= len(ledgers[run_id]["items"])
+    return ledgers
+
+
 def _ledger(ledger_store: LedgerStore, run_id: str, limit: int) -> JsonObject:
-    """Return a run's records with their cursors: the last `limit`, or all for 0."""
+    """Return a run's last records with their cursors."""
     total = ledger_store.count(run_id)
-    start = max(1, total - limit + 1) if limit else 1
+    start = max(1, total - limit + 1)
     records = ledger_store.read(run_id, start - 1, max(0, total - start + 1)).records
     items = [{"cursor": cursor, "record": loads(body, field="record")} for cursor, body in enumerate(records, start)]
     return {

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from ..errors import Invalid, NotFound, Unavailable
 from ..jsonvalue import JsonObject, loads
 from ..stores.base import Changes, LedgerPage, Stores
-from .run_tree import Place, TreeTail, read_tree
+from .run_tree import MOST_CURSOR, Place, TreeTail, read_tree
 from .whole_records import before_damage, check_records
+
+MOST_BYTES = 67_108_864
+"""What pages of several runs may have together, which is in memory at once."""
 
 _PAGE = 500
 """How many records are read at once while following; a page of ordinary records is some hundred kilobytes."""
@@ -51,8 +54,16 @@ class LedgerService:
         return page
 
     def read_many(self, cursors: Mapping[str, int], limit: int = 200) -> dict[str, LedgerPage]:
-        """Return up to `limit` records after the cursor of each run, by run id; unknown runs have none."""
-        return {run_id: self.read(run_id, after, limit) for run_id, after in cursors.items()}
+        """Return up to `limit` records after the cursor of each run, by run id; unknown runs have none.
+
+        Once the pages have `MOST_BYTES` together, the pages of further runs are empty, to be asked for again.
+        """
+        pages: dict[str, LedgerPage] = {}
+        left = MOST_BYTES
+        for run_id, after in cursors.items():
+            pages[run_id] = self.read(run_id, after, limit) if left > 0 else LedgerPage((), after)
+            left -= sum(map(len, pages[run_id].records))
+        return pages
 
     def may_grow(self, run_id: str, after: int) -> bool:
         """Say whether a run exists and may get records after a cursor that it does not have yet."""
@@ -86,7 +97,7 @@ class LedgerService:
             found = Place.of(place)
         except Invalid:
             found = Place()
-        return str(found if found.cursor >= after else Place(after))
+        return str(found if found.cursor >= after else Place(min(after, MOST_CURSOR)))
 
     def follow(self, run_id: str, after: int = 0) -> Iterator[LedgerEntry]:
         """Yield the records after a cursor, then each new one once it is durable, until the run has ended.

@@ -20,6 +20,9 @@ from .whole_records import before_damage
 MOST_OPEN = 500
 """So many runs below a run are read at once; the records of others follow when one of them is over."""
 
+MOST_CURSOR = 10**18 - 1
+"""The largest cursor that a place can have as text; no ledger gets near it."""
+
 _PAGE = 500
 _MOST_TEXT = 65_536
 _MOST_DEPTH = 100

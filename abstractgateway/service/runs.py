@@ -16,12 +16,12 @@ from ..runtime.commit import StoredRun
 from ..runtime.draft import Draft
 from ..runtime.journal import without_kernel_keys
 from ..runtime.models import RunState, RunStatus, WaitReason, WorkflowSpec
-from ..runtime.offloading import is_offloaded, output_of, rehydrate
+from ..runtime.offloading import is_offloaded, output_json_of, output_of, rehydrate
 from ..runtime.registry import kernel_workflow
 from ..runtime.runtime import Runtime, transact
 from ..stores.base import PageKey, RunQuery, RunRow, Stores
 from .ended_runs import EndedRuns
-from .history import export_run_history_bundle
+from .history import check_records, export_run_history_bundle
 from .start_once import StartOnce
 from .summaries import blocked_by, run_summary
 from .workflow_snapshots import WorkflowSnapshots
@@ -150,11 +150,19 @@ class RunService:
 
         Raises `NotFound` for an unknown run.
         """
+        stored = self._open(run_id)
+        output = output_of(stored.state, self._stores.artifacts, is_lenient=True)
+        return {**self._described(stored), "output": output}
+
+    def _open(self, run_id: str) -> StoredRun:
         stored = self._stores.runs.open(run_id)
         if stored is None:
             raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
+        return stored
+
+    def _described(self, stored: StoredRun) -> JsonObject:
+        """Return a run's summary and whatever else `get` returns besides its output."""
         summary = run_summary(stored.state, revision=stored.revision, ledger_len=stored.ledger_len)
-        summary["output"] = output_of(stored.state, self._stores.artifacts, is_lenient=True)
         summary["blocked_by"] = blocked_by(stored.state, explanation=self._explain(stored.state))
         summary["usage"] = budgets.usage(stored.state.vars)
         summary["budget"] = budgets.budget(stored.state.vars)
@@ -167,11 +175,12 @@ class RunService:
         kept = self._ended.get(row) if row is not None and is_over else None
         if row is not None and kept is not None:
             return kept, row.revision
-        run = self.get(run_id)
-        body = dumps(run, field="run")
-        if row is not None and is_over and (run["revision"], run["ledger_len"]) == (row.revision, row.ledger_len):
+        stored = self._open(run_id)
+        output = output_json_of(stored.state, self._stores.artifacts)
+        body = b'%b,"output":%b}' % (dumps(self._described(stored), field="run")[:-1], output)
+        if row is not None and is_over and (stored.revision, stored.ledger_len) == (row.revision, row.ledger_len):
             self._ended.put(row, body)
-        return body, int(run["revision"])
+        return body, stored.revision
 
     def is_settled(self, run_id: str) -> bool:
         """Say whether a run has ended, or waits for something else than a run below it; an unknown one has not."""
@@ -205,7 +214,8 @@ class RunService:
 
         Where there are more, `next_cursor` is there as well: with it as `cursor` the next page follows. Internal runs
         are hidden unless their workflow is asked for. `updated_from` (inclusive) and `updated_to` (exclusive) are ISO
-        8601 times. Raises `Invalid` for an unknown status, a text that is no time and a cursor that is none.
+        8601 times. Raises `Invalid` for an unknown status, a text that is no time, a cursor that is none, and metrics
+        that take too many records.
         """
         wanted = min(max(limit, 1), 500)
         query = RunQuery(
@@ -221,6 +231,8 @@ class RunService:
             limit=wanted + 1,
         )
         rows = self._stores.runs.find(query)
+        if include_metrics:
+            check_records(sum(row.ledger_len for row in rows[:wanted]), "lower limit, or leave out include_metrics")
         items = (self._item(row, include_ledger_len, include_metrics) for row in rows[:wanted])
         page: JsonObject = {"items": [item for item in items if item is not None]}
         if len(rows) > wanted:

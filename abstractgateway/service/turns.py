@@ -142,6 +142,9 @@ def _output(state: RunState, artifact_store: ArtifactStore | None) -> Any:
     if not isinstance(output, dict) or "$artifact" not in output or artifact_store is None:
         return output
     try:
+        metadata = artifact_store.get_metadata(str(output["$artifact"]))
+        if metadata is not None and metadata.run_id not in (None, state.run_id):
+            return output  # a reference of the flow's own, which may name what is somebody else's
         content = artifact_store.load(str(output["$artifact"]))
         return loads(content) if content is not None else None
     except GatewayError:

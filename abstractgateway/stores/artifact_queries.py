@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ..errors import Conflict, Invalid
+from ..errors import Conflict, Invalid, Unavailable
 from ..jsonvalue import dumps, loads
 from ..runtime.artifact_refs import get_artifact_id, is_artifact_ref
 from ..runtime.offloading import is_owned_by_run
-from .base import ArtifactMetadata, ArtifactStore
+from .base import ArtifactMetadata, ArtifactStore, OpenArtifact
 
 
 class ArtifactQueries(ABC):
@@ -31,6 +31,9 @@ class ArtifactQueries(ABC):
     def load(self, artifact_id: str) -> bytes | None: ...
 
     @abstractmethod
+    def read(self, artifact_id: str, start: int = 0, length: int | None = None) -> bytes | None: ...
+
+    @abstractmethod
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None: ...
 
     @abstractmethod
@@ -43,6 +46,20 @@ class ArtifactQueries(ABC):
     @abstractmethod
     def _all(self) -> list[ArtifactMetadata]:
         """Return what is known of every artifact, the newest first."""
+
+    def open(self, artifact_id: str) -> OpenArtifact | None:
+        """Return what reads parts of the bytes, or None for an unknown id. Raises `Unavailable` for a damaged one."""
+        metadata = self.get_metadata(artifact_id)
+        if metadata is None or self.read(artifact_id, 0, 0) is None:
+            return None
+
+        def read(start: int, length: int) -> bytes:
+            found = self.read(artifact_id, start, length)
+            if found is None:
+                raise Unavailable(f"artifact {artifact_id!r} was deleted", code="artifact_damaged")
+            return found
+
+        return OpenArtifact(metadata, read, is_local=False)
 
     def store_text(self, text: str, *, content_type: str = "text/plain", **options: Any) -> ArtifactMetadata:
         """Keep a text as UTF-8; further names as for `store`."""
@@ -69,9 +86,9 @@ class ArtifactQueries(ABC):
         """Say whether there is an artifact with this id."""
         return self.get_metadata(artifact_id) is not None
 
-    def list_all(self, limit: int = 1000) -> list[ArtifactMetadata]:
-        """Return up to `limit` artifacts, the newest first. Reads every description."""
-        return self._all()[: max(0, limit)]
+    def list_all(self, limit: int | None = 1000) -> list[ArtifactMetadata]:
+        """Return up to `limit` artifacts (None: all of them), the newest first. Reads every description."""
+        return self._all()[: max(0, limit) if limit is not None else None]
 
     def search(
         self,

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..jsonvalue import JsonObject, dumps, loads
 from ..runtime.artifact_refs import artifact_ref, get_artifact_id, is_artifact_ref
 from .artifact_index import SUFFIX, ArtifactIndex
 from .artifact_queries import ArtifactQueries, newest_first, resolve_artifact
-from .base import ArtifactMetadata
+from .base import ArtifactMetadata, OpenArtifact
 from .blob_files import BlobFiles
 from .disk import Disk
 from .problems import Problems
@@ -71,6 +71,14 @@ class InMemoryArtifactStore(ArtifactQueries):
             known = self._metadata.setdefault(metadata.artifact_id, metadata)
         return same_bytes(known, metadata, known.blob_id)
 
+    def adopt(self, metadata: ArtifactMetadata, read_pieces: Callable[[], Iterable[bytes]]) -> ArtifactMetadata:
+        known = self._metadata.get(metadata.artifact_id, metadata)
+        same_bytes(known, metadata, known.blob_id)
+        content = b"".join(checked(metadata, read_pieces()))
+        with self._lock:
+            self._blobs.setdefault(metadata.blob_id, content)
+            return self._metadata.setdefault(metadata.artifact_id, metadata)
+
     def load(self, artifact_id: str) -> bytes | None:
         metadata = self._metadata.get(artifact_id)
         return self._blobs.get(metadata.blob_id) if metadata is not None else None
@@ -79,6 +87,12 @@ class InMemoryArtifactStore(ArtifactQueries):
         content = self.load(artifact_id)
         start, end = bounds(start, length)
         return content[start:end] if content is not None else None
+
+    def open(self, artifact_id: str) -> OpenArtifact | None:
+        metadata, content = self._metadata.get(artifact_id), self.load(artifact_id)
+        if metadata is None or content is None:
+            return None
+        return OpenArtifact(metadata, lambda start, length: content[start : start + length], is_local=True)
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
         return self._metadata.get(artifact_id)
@@ -128,7 +142,12 @@ class FileArtifactStore(ArtifactQueries):
     ) -> ArtifactMetadata:
         metadata = describe(content, content_type, run_id, tags, artifact_id)
         with self._taking_part(fcntl.LOCK_SH):
-            return self._keep(metadata, content)
+            return self._keep(metadata, lambda: content)
+
+    def adopt(self, metadata: ArtifactMetadata, read_pieces: Callable[[], Iterable[bytes]]) -> ArtifactMetadata:
+        check_safe_id(metadata.artifact_id, field="artifact_id")
+        with self._taking_part(fcntl.LOCK_SH):
+            return self._keep(metadata, lambda: checked(metadata, read_pieces()))
 
     def load(self, artifact_id: str) -> bytes | None:
         metadata = self.get_metadata(artifact_id)
@@ -155,6 +174,25 @@ class FileArtifactStore(ArtifactQueries):
         if content is None:
             raise damaged(artifact_id)
         return content
+
+    def open(self, artifact_id: str) -> OpenArtifact | None:
+        metadata = self.get_metadata(artifact_id)
+        if metadata is None:
+            return None
+        try:
+            file = self._blobs.open(self._path_of(metadata), metadata.blob_id)
+        except FileNotFoundError:
+            return None
+        if file is None:
+            raise damaged(artifact_id)
+
+        def read(start: int, length: int) -> bytes:
+            part = file.read(start, length)
+            if part is None:
+                raise damaged(artifact_id)
+            return part
+
+        return OpenArtifact(metadata, read, is_local=True)
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
         name = check_safe_id(artifact_id, field="artifact_id") + SUFFIX
@@ -187,7 +225,7 @@ class FileArtifactStore(ArtifactQueries):
                 self._disk.remove(self._blobs.path(blob_id))
         return gc_report(dry_run, len(sizes), len(used & sizes.keys()), [sizes[name] for name in unused], errors)
 
-    def _keep(self, metadata: ArtifactMetadata, content: bytes) -> ArtifactMetadata:
+    def _keep(self, metadata: ArtifactMetadata, read: Callable[[], bytes | Iterable[bytes]]) -> ArtifactMetadata:
         """Write what is not there yet, the bytes before the description that refers to them."""
         known = self._known(metadata.artifact_id)
         if known is not None and not known.blob_id:
@@ -195,7 +233,7 @@ class FileArtifactStore(ArtifactQueries):
         if known is not None:
             same_bytes(known, metadata, known.blob_id)
         if not self._blobs.is_intact(metadata.blob_id):
-            self._blobs.write(metadata.blob_id, content)
+            self._blobs.write(metadata.blob_id, read())
         if known is None:
             self._refs.mkdir(parents=True, exist_ok=True)
             self._disk.replace(
@@ -292,6 +330,16 @@ def same_bytes(known: ArtifactMetadata, metadata: ArtifactMetadata, blob_id: str
     if blob_id != metadata.blob_id:
         raise Conflict(f"artifact {known.artifact_id!r} exists with other bytes; delete it first, or choose another id")
     return known
+
+
+def checked(metadata: ArtifactMetadata, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield pieces as they come. Raises `Unavailable` at the end of bytes that are not the described ones."""
+    hashed = hashlib.sha256()
+    for piece in pieces:
+        hashed.update(piece)
+        yield piece
+    if hashed.hexdigest() != metadata.blob_id:
+        raise damaged(metadata.artifact_id)
 
 
 def bounds(start: int, length: int | None) -> tuple[int, int | None]:

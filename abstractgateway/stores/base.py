@@ -270,6 +270,9 @@ class LedgerStore(Protocol):
     def count(self, run_id: str) -> int:
         """Return how many records a run has."""
 
+    def orphans(self) -> Sequence[str]:
+        """Return the ids under which there are records and no run, in any order."""
+
 
 class CommandStore(Protocol):
     """The durable inbox of commands, and what became of each."""
@@ -309,6 +312,20 @@ class ArtifactMetadata:
         return {name: getattr(self, name) for name in ArtifactMetadata.__dataclass_fields__}
 
 
+@dataclass(frozen=True)
+class OpenArtifact:
+    """The bytes of an artifact, checked against their hash when it was opened.
+
+    `read` takes where a part begins and how many bytes it has at most. It raises `Unavailable` when they were written
+    to since. Where the bytes are `is_local`, it waits for this machine's memory or disk only, so that a thread on which
+    many depend may call it.
+    """
+
+    metadata: ArtifactMetadata
+    read: Callable[[int, int], bytes]
+    is_local: bool
+
+
 class ForgetsArtifacts(Protocol):
     """Taking artifacts away."""
 
@@ -322,7 +339,23 @@ class ForgetsArtifacts(Protocol):
         """Drop the bytes that no artifact refers to, and return what was, or would be, dropped."""
 
 
-class ArtifactStore(ForgetsArtifacts, Protocol):
+class MovesArtifacts(Protocol):
+    """Taking artifacts from one store to another."""
+
+    def list_all(self, limit: int | None = 1000) -> list[ArtifactMetadata]:
+        """Return up to `limit` artifacts (None: all of them), the newest first."""
+
+    def adopt(self, metadata: ArtifactMetadata, read_pieces: Callable[[], Iterable[bytes]]) -> ArtifactMetadata:
+        """Keep an artifact of another store durably, under its id and with its description and time; return that.
+
+        `read_pieces` returns the bytes in order, in pieces that are held one at a time; it is not called where they are
+        there already, and may be called twice. What is stored already keeps its description. Raises `Conflict` when
+        the id is that of other bytes, `Unavailable` when the pieces do not have the hash that the description names;
+        nothing is kept then.
+        """
+
+
+class ArtifactStore(ForgetsArtifacts, MovesArtifacts, Protocol):
     """Blobs, addressed by their content."""
 
     def store(
@@ -347,6 +380,9 @@ class ArtifactStore(ForgetsArtifacts, Protocol):
 
         All of them are checked against their hash before the first read, and again once the file has changed.
         """
+
+    def open(self, artifact_id: str) -> OpenArtifact | None:
+        """Return what reads parts of the bytes without looking the artifact up again, or None for an unknown id."""
 
     def get_metadata(self, artifact_id: str) -> ArtifactMetadata | None:
         """Return what is known of an artifact, or None for an unknown id."""

@@ -6,6 +6,8 @@ import hashlib
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from .disk import Disk
@@ -19,6 +21,26 @@ _SETTLED_NS = 100_000_000
 """A file that changed less than this ago may change again under the same time stamp."""
 
 _Signature = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file whose bytes were the right ones; it is opened for each part, so that many readers take no file numbers."""
+
+    path: Path
+    signature: _Signature
+
+    def read(self, start: int, length: int) -> bytes | None:
+        """Return bytes of the file; None when it is gone or was written to since it was checked."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            is_same = _signature(fd) == self.signature
+            return _read_at(fd, start, min(self.signature[1], start + length)) if is_same else None
+        finally:
+            os.close(fd)
 
 
 class BlobFiles:
@@ -37,8 +59,8 @@ class BlobFiles:
         """Return where a blob is, or would be."""
         return self._directory / f"{blob_id}{SUFFIX}"
 
-    def write(self, blob_id: str, content: bytes) -> None:
-        """Keep a blob durably."""
+    def write(self, blob_id: str, content: bytes | Iterable[bytes]) -> None:
+        """Keep a blob durably, given its bytes or pieces of them."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._disk.replace(self.path(blob_id), content, is_durable=True)
         self._disk.sync_path(self._directory)
@@ -54,6 +76,19 @@ class BlobFiles:
                 return None
             size = os.fstat(fd).st_size
             return _read_at(fd, start, min(size, end if end is not None else size))
+        finally:
+            os.close(fd)
+
+    def open(self, path: Path, blob_id: str) -> CheckedFile | None:
+        """Return a file to read parts of; None when its hash is not `blob_id`.
+
+        A blank `blob_id` is not checked. Raises `FileNotFoundError`.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            signature = _signature(fd)
+            is_right = not blob_id or self._digest(path, fd) == blob_id
+            return CheckedFile(path, signature) if is_right else None
         finally:
             os.close(fd)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 MANY_FILES = 64
@@ -37,8 +37,8 @@ class Disk:
         """Cut a file to a size."""
         os.ftruncate(fd, size)
 
-    def replace(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
-        """Put new bytes in a file's place, whole or not at all for whoever reads it.
+    def replace(self, path: Path, data: bytes | Iterable[bytes], *, is_durable: bool = False) -> None:
+        """Put new bytes, or pieces of them, in a file's place, whole or not at all for whoever reads it.
 
         With `is_durable` that also holds for a power loss, before which the bytes may be the old ones or the new ones;
         without, they may then be neither.
@@ -48,16 +48,22 @@ class Disk:
             fd = self.open(temporary)
             try:
                 self.truncate(fd, 0)
-                self.write_at(fd, 0, data)
+                self._write_pieces(fd, (data,) if isinstance(data, bytes) else data)
                 if is_durable:
                     self.sync(fd)
             finally:
                 self.close(fd)
             self.rename(temporary, path)
-        except OSError:
+        except Exception:
             with contextlib.suppress(OSError):
                 self.remove(temporary)
             raise
+
+    def _write_pieces(self, fd: int, pieces: Iterable[bytes]) -> None:
+        at = 0
+        for piece in pieces:
+            self.write_at(fd, at, piece)
+            at += len(piece)
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name, in place of a file that has it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from ..runtime.models import RunState, RunStatus
 from .base import CommandOutcome, CommandRecord, LedgerPage, RunQuery, RunRow, StoredRun
 from .layout import FileHead, decode_run
 from .queries import CommandQueries, LedgerQueries, RunQueries
-from .staging import Head
+from .staging import Head, orphans_of
 
 if TYPE_CHECKING:
     from .files import FileStores
@@ -109,6 +109,9 @@ class JsonlLedgerStore(LedgerQueries["FileStores"]):
 
     def head(self, run_id: str) -> Head:
         return self.stores.view.head(run_id)
+
+    def orphans(self) -> Sequence[str]:
+        return orphans_of(self.stores.view.heads)
 
     def read(self, run_id: str, after: int, limit: int) -> LedgerPage:
         view = self.stores.view

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ from .checks import check_commit
 from .feed import Feed
 from .problems import Problems
 from .queries import CommandQueries, LedgerQueries, RunQueries
-from .staging import Admitted, Head, Staging, after_write
+from .staging import Admitted, Head, Staging, after_write, orphans_of
 from .tables import Inbox, RunTable
 
 
@@ -200,6 +200,9 @@ class InMemoryLedgerStore(LedgerQueries["MemoryStores"]):
 
     def head(self, run_id: str) -> Head:
         return self.stores.head(run_id)
+
+    def orphans(self) -> Sequence[str]:
+        return orphans_of(self.stores.heads)
 
     def read(self, run_id: str, after: int, limit: int) -> LedgerPage:
         start = max(after, 0)

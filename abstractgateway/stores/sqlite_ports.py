@@ -18,6 +18,9 @@ from .staging import Head
 if TYPE_CHECKING:
     from .sqlite import SqliteStores
 
+_LAST = 2**63 - 1
+"""The largest whole number of SQLite."""
+
 
 class SqliteRunStore(RunQueries["SqliteStores"]):
     """Checkpoints in SQLite."""
@@ -87,13 +90,17 @@ class SqliteLedgerStore(LedgerQueries["SqliteStores"]):
             digest = hash_of(last[0]) if last is not None else None
         return Head(revision, length, digest)
 
+    def orphans(self) -> Sequence[str]:
+        return [run_id for (run_id,) in self.stores.database.rows(sql.ORPHANS)]
+
     def count(self, run_id: str) -> int:
         found = self.stores.database.row(sql.LENGTH_OF_LEDGER, (run_id,))
         return int(found[0]) if found is not None else 0
 
     def read(self, run_id: str, after: int, limit: int) -> LedgerPage:
         first, most = max(after, 0), max(limit, 0)
-        found = self.stores.database.rows(sql.READ_RECORDS, (run_id, first, first + most, most))
+        values = (run_id, min(first, _LAST), min(first + most, _LAST), min(most, _LAST))
+        found = self.stores.database.rows(sql.READ_RECORDS, values)
         return LedgerPage([body for (body,) in found], first + len(found))
 
 

@@ -167,6 +167,7 @@ HEAD_OF_RUN = (
     "SELECT COALESCE((SELECT revision FROM runs WHERE run_id = :id), 0), COALESCE(MAX(last_seq), 0), "
     "MAX(last_hash), MAX(hashed_seq) FROM ledger_heads WHERE run_id = :id"
 )
+ORPHANS = "SELECT run_id FROM ledger_heads WHERE last_seq > 0 AND run_id NOT IN (SELECT run_id FROM runs)"
 ADD_RECORDS = Rows("INSERT INTO ledger (run_id, seq, record_json)", 3)
 READ_RECORDS = (
     "SELECT CAST(record_json AS BLOB) FROM ledger WHERE run_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"

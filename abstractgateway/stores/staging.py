@@ -6,7 +6,7 @@ them: so a batch is admitted against a `Staging` on top of what is durable, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import LeaseLost, StaleWrite
@@ -31,6 +31,11 @@ class Head:
     revision: int = 0
     ledger_len: int = 0
     ledger_hash: str | None = None
+
+
+def orphans_of(heads: Mapping[str, Head]) -> list[str]:
+    """Return the ids of the runs of which there is a ledger only."""
+    return [run_id for run_id, head in tuple(heads.items()) if not head.revision and head.ledger_len]
 
 
 @dataclass(frozen=True)

@@ -264,6 +264,8 @@ def _refusal(error: OSError, found: Place) -> GatewayError:
         return _no_file(found)
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EMLINK):
         return Denied(f"{found.shown!r} leads through a link or a file", code="path_denied")
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+        return Invalid("path", f"{found.shown!r} cannot be the name of a file: {error.strerror}")
     return Unavailable(f"{found.shown!r} cannot be opened: {error.strerror}", code="file_unusable")
 
 

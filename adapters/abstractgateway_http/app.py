@@ -38,9 +38,11 @@ from abstractgateway.security import (
 
 from .access_log import note_request
 from .audit_trail import AuditTrail
+from .awaiting import Aside
 from .blocking import BlockingStreams
 from .client_limits import CountedStream
 from .fields import ValidationFailed, read_body, read_form, read_headers, read_query
+from .forms import FormRequest
 from .measures import NO_ROUTE, RequestMeasures, lockout_families
 from .refusal import Refused
 from .render import REQUEST_ID, Problem, denial, gateway_problem, problem, redirect_answer, send
@@ -58,6 +60,8 @@ log = logging.getLogger("abstractgateway.http")
 _STREAM_SUFFIX = "/ledger/stream"
 _MANY = 2**31
 
+# What says nothing about keeping it is not kept, and nothing is taken for what it does not say that it is.
+_ALWAYS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 # Two of a server's threads are kept free of streams that cannot leave them.
 _THREADS_KEPT_FREE = 2
 # Where the route of a request is noted in its environ once it is found.
@@ -83,16 +87,20 @@ class GatewayApp:
         self._audit = AuditTrail(gateway.access.audit, self._clock)
         self._routes = RouteTree(ROUTES)
         self._blocking = BlockingStreams(gateway, config.http_threads - _THREADS_KEPT_FREE)
+        self.aside = Aside()
         self._measures = RequestMeasures()
         gateway.metrics.add("requests", self._measures.families)
         gateway.metrics.add("lockouts", lambda: lockout_families(self._guard.lockout.locked()))
         gateway.metrics.add("streams", self._blocking.families)
+        gateway.metrics.add("audit", gateway.access.audit.families)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         begun = time.perf_counter()
-        request = Request(environ, populate_request=False)
+        request = FormRequest(environ, populate_request=False)
         visit = Visit(request, _request_id(environ.get("HTTP_X_REQUEST_ID")), began=self._clock.monotonic())
         response = self._answer(visit)
+        for name, value in _ALWAYS:
+            response.headers.setdefault(name, value)
         response.headers.extend(cors_headers(self._guard.policy, environ.get("HTTP_ORIGIN")))
         response.headers[REQUEST_ID] = visit.request_id
         code = response.code if isinstance(response, Problem) else None
@@ -202,11 +210,12 @@ class GatewayApp:
         call = Call(
             gateway=self._gateway,
             path=path,
-            query=read_query(route.query, _last_values(request.args)) if route.query else {},
+            query=read_query(route.query, _query_values(request)) if route.query else {},
             body=self._body(request, route) if route.body is not None else {},
             headers=read_headers(route.headers, _header_values(request, route)) if route.headers else {},
             open_stream=partial(self._open, visit),
             request=request,
+            aside=self.aside,
             caller=visit.caller,
         )
         return call if session_id is None else rule_of(route)(call, session_id)
@@ -269,6 +278,15 @@ def _request_id(given: str | None) -> str:
 
 def _last_values(values: MultiDict[str, Any]) -> dict[str, Any]:
     return {name: found[-1] for name, found in values.lists()}
+
+
+def _query_values(request: Request) -> dict[str, Any]:
+    try:
+        return _last_values(request.args)
+    except UnicodeDecodeError as error:  # raw bytes, which no client that knows HTTP sends
+        message = "Input should be percent-encoded UTF-8"
+        problem = {"type": "string_unicode", "loc": ["query"], "msg": message, "input": None}
+        raise ValidationFailed([problem]) from error
 
 
 def _header_values(request: Request, route: Route) -> dict[str, str]:

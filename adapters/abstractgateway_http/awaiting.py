@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
@@ -18,14 +20,23 @@ from .frames import Batch
 from .refusal import Refused
 from .render import awaited_answer, json_answer
 from .route import Call
-from .stream import StreamRequest
+from .stream import DOOR_KEY, StreamRequest
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+log = logging.getLogger("abstractgateway.http")
 
 LONGEST_S = 30
+_THREADS = 2
 _LOOK_S = 0.5
 """Whoever waits is told by commits of this process; so often it looks itself, for those of others."""
 _SECONDS = re.compile(r'"?([0-9]{1,9})"?', re.ASCII)
 
-Told = Callable[[], "JsonObject | None"]
+Fields = Mapping[str, bytes]
+"""Fields of an answer with their JSON."""
+
+Told = Callable[[], "Fields | None"]
 """Returns what to add to the answer once it has come about, None until then."""
 
 
@@ -42,37 +53,110 @@ def _wait_of(value: str) -> int:
 def prefer(about: str) -> Field:
     """Return the header with which a client says how long it would wait."""
     text = f"`wait=N`: {about}, or after N seconds (up to {LONGEST_S}), with `Preference-Applied`."
-    return Field("Prefer", Reader(_wait_of, {"type": "string"}), default=int, about=text)
+    return Field("Prefer", Reader(_wait_of, {"type": "string"}), about=text)
 
 
-@dataclass(frozen=True, eq=False)
+class Aside:
+    """Threads that make answers, so that the one thread that sends all of them goes on meanwhile.
+
+    `wake` has it look at an answer again; it is given the id of what the answer waits for.
+    """
+
+    def __init__(self) -> None:
+        self.wake: Callable[[Iterable[str]], None] = _nobody
+        self._threads: ThreadPoolExecutor | None = None
+
+    def make(self, work: Callable[[], None]) -> None:
+        """Do some work soon; called by the thread that sends."""
+        if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor  # a server that starts has no use for it yet
+
+            self._threads = ThreadPoolExecutor(_THREADS, "abstractgateway-answers")
+        self._threads.submit(work)
+
+    def close(self) -> None:
+        """Do no further work."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class OneAnswer:
-    """How an answer looks on the wire that is made when something has come about, or at a time (monotonic seconds)."""
+    """How an answer looks on the wire that is made when something has come about, or at a time (monotonic seconds).
 
-    known: JsonObject
-    told: Told
-    late: Told
-    until: float
+    With `aside` it is made there, else by whoever asks for it.
+    """
+
     is_tree = False
     reads_ledger = False
     opening = b" "  # white space before a JSON value means nothing
 
+    def __init__(self, known: JsonObject, told: Told, late: Told, until: float, aside: Aside | None = None) -> None:
+        self._known = known
+        self._told = told
+        self._late = late
+        self._until = until
+        self._aside = aside
+        self._lock = threading.Lock()
+        self._is_making = False
+        self._is_asked_again = False
+        self._made = b""
+
     def batch(self, run_id: str, after: int, tail: Any) -> Batch:
-        more = self._asked(self.told)
-        if more is None and SystemClock().monotonic() < self.until:
-            return Batch(b"", after, False)
-        return Batch(self._body(more), after, True)
+        body = self._answer() if self._aside is None else self._answer_of(self._aside, run_id)
+        return Batch(body, after, bool(body))
 
     def idle(self, cursor: int) -> Batch:
         return Batch(self.opening, cursor, False)  # whoever has gone is noticed; sending it looks again
 
     def farewell(self, cursor: int) -> bytes:
-        return self._body(None)
+        with self._lock:
+            made, is_making = self._made, self._is_making
+        return made or self._body({} if is_making else self._asked(self._late))
 
-    def _body(self, more: JsonObject | None) -> bytes:
-        return dumps({**self.known, **(more or self._asked(self.late) or {})}, field="response")
+    def _answer_of(self, aside: Aside, run_id: str) -> bytes:
+        """Return the answer if it is made; otherwise have somebody look whether it can be."""
+        with self._lock:
+            if self._made or self._is_making:
+                self._is_asked_again = True
+                return self._made
+            self._is_making = True
+        aside.make(partial(self._make, aside, run_id))
+        return b""
 
-    def _asked(self, told: Told) -> JsonObject | None:
+    def _make(self, aside: Aside, run_id: str) -> None:
+        while not (body := self._answer_or_known()) and self._must_look_again():
+            continue
+        if body:
+            with self._lock:
+                self._made, self._is_making = body, False
+            aside.wake((run_id,))
+
+    def _must_look_again(self) -> bool:
+        with self._lock:
+            again, self._is_asked_again = self._is_asked_again, False
+            self._is_making = again
+        return again
+
+    def _answer_or_known(self) -> bytes:
+        try:
+            return self._answer()
+        except Exception:
+            # The boundary of a thread that nobody watches: the client must not wait for ever.
+            log.exception("an awaited answer could not be made")
+            return self._body({})
+
+    def _answer(self) -> bytes:
+        """Return the answer; empty while there is none."""
+        more = self._asked(self._told)
+        if more is None and SystemClock().monotonic() < self._until:
+            return b""
+        return self._body(self._asked(self._late) if more is None else more)
+
+    def _body(self, more: Fields | None) -> bytes:
+        fields = {**{name: dumps(value, field="response") for name, value in self._known.items()}, **(more or {})}
+        return b"{%b}" % b",".join(b"%b:%b" % (dumps(name), value) for name, value in fields.items())
+
+    def _asked(self, told: Told) -> Fields | None:
         try:
             return told()
         except GatewayError:
@@ -87,7 +171,8 @@ def answer_when(call: Call, watched: str, known: JsonObject, told: Told, late: T
     wait_s = call.headers["Prefer"]
     if not wait_s:
         return json_answer(known)
-    framing = OneAnswer(known, told, late, SystemClock().monotonic() + wait_s)
+    aside = call.aside if DOOR_KEY in call.request.environ else None
+    framing = OneAnswer(known, told, late, SystemClock().monotonic() + wait_s, aside)
     try:
         parts = call.open_stream(StreamRequest(watched, 0, _LOOK_S, framing))
     except (GatewayError, Refused):
@@ -95,3 +180,7 @@ def answer_when(call: Call, watched: str, known: JsonObject, told: Told, late: T
     response = awaited_answer(parts)
     response.headers["Preference-Applied"] = f"wait={wait_s}"
     return response
+
+
+def _nobody(watched: Iterable[str]) -> None:
+    """Wake nobody: answers that are made aside belong to streams, and there are none yet."""

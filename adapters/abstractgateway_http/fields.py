@@ -40,13 +40,21 @@ class ValidationFailed(Exception):
 
 
 class Mismatch(Exception):
-    """One value is not what its field wants."""
+    """One value is not what its field wants; `path` leads from the field to the value."""
 
     def __init__(self, kind: str, msg: str, **ctx: Any) -> None:
         super().__init__(msg)
         self.kind = kind
         self.msg = msg
         self.ctx = ctx
+        self.path: tuple[str | int, ...] = ()
+        self.found: Any = None
+
+    def inside(self, found: Any, *path: str | int) -> Mismatch:
+        """Return this as being about a value found there, unless it is about a value further inside."""
+        self.found = self.found if self.path else found
+        self.path = (*path, *self.path)
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,17 +138,31 @@ event_id = Reader(str.strip, {"type": "string"})
 """What a client has seen last."""
 
 
+def read_part(reader: Reader, value: Any, *path: str | int) -> Any:
+    """Read a part of a value; `path` leads to it. Raises `Mismatch`."""
+    try:
+        return reader.read(value)
+    except Mismatch as mismatch:
+        raise mismatch.inside(value, *path) from None
+
+
+def read_member(item: Any, reader: Reader, place: int, name: str) -> Any:
+    """Read a member that the object at a place of a list must have. Raises `Mismatch`."""
+    if not isinstance(item, dict):
+        about = "Input should be a valid dictionary or object to extract fields from"
+        raise Mismatch("model_attributes_type", about).inside(item, place)
+    if name not in item:
+        raise Mismatch("missing", "Field required").inside(item, place, name)
+    return read_part(reader, item[name], place, name)
+
+
 def cursors(most: int) -> Reader:
     """Return a reader of a list of up to `most` objects with `run_id` and `after`; it gives cursors by run id."""
     after = whole(0)
 
     def read_one(item: Any, place: int) -> tuple[str, int]:
-        if not isinstance(item, dict) or "run_id" not in item:
-            raise Mismatch("missing", f"Item {place} should be an object with a run_id")
-        try:
-            return _read_text(item["run_id"]).strip(), after.read(item.get("after", 0))
-        except Mismatch as mismatch:
-            raise Mismatch(mismatch.kind, f"Item {place}: {mismatch.msg}", **mismatch.ctx) from mismatch
+        run_id = read_member(item, text, place, "run_id").strip()
+        return run_id, read_part(after, item.get("after", 0), place, "after")
 
     def read(value: Any) -> dict[str, int]:
         if not isinstance(value, list):
@@ -197,7 +219,7 @@ def whole(least: int, most: int = LARGEST) -> Reader:
             raise Mismatch("int_type", "Input should be a valid integer")
         if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
             raise Mismatch("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
-        number = int(value)
+        number = int(value.strip() if isinstance(value, str) else value)
         if number < least:
             raise Mismatch("greater_than_equal", f"Input should be greater than or equal to {least}", ge=least)
         if number > most:
@@ -213,11 +235,11 @@ def seconds(above: float, most: float) -> Reader:
     def read(value: str) -> float:
         if not _DECIMAL.fullmatch(value.strip()):
             raise Mismatch("float_parsing", "Input should be a valid number, unable to parse string as a number")
-        number = float(value)
+        number = float(value.strip())
         if not number > above:
-            raise Mismatch("greater_than", f"Input should be greater than {above}", gt=above)
+            raise Mismatch("greater_than", f"Input should be greater than {above:g}", gt=above)
         if number > most:
-            raise Mismatch("less_than_equal", f"Input should be less than or equal to {most}", le=most)
+            raise Mismatch("less_than_equal", f"Input should be less than or equal to {most:g}", le=most)
         return number
 
     return Reader(read, {"type": "number", "exclusiveMinimum": above, "maximum": most})
@@ -257,7 +279,8 @@ def _read(fields: Sequence[Field], values: Mapping[str, Any], place: str) -> dic
             found[field.name] = _value(field, values)
         except Mismatch as mismatch:
             given = values.get(field.name) if field.name in values else dict(values)
-            problems.append(_problem(mismatch, [place, field.name], _quotable(given)))
+            about = mismatch.found if mismatch.path else given
+            problems.append(_problem(mismatch, [place, field.name, *mismatch.path], _quotable(about)))
     if problems:
         raise ValidationFailed(problems)
     return found
@@ -285,14 +308,14 @@ def _quotable(given: Any, depth: int = 0) -> Any:
     return given.filename if isinstance(given, FileStorage) else given
 
 
-def _problem(mismatch: Mismatch, loc: list[str], given: Any) -> Problem:
+def _problem(mismatch: Mismatch, loc: list[str | int], given: Any) -> Problem:
     problem: Problem = {"type": mismatch.kind, "loc": loc, "msg": mismatch.msg, "input": given}
     return {**problem, "ctx": mismatch.ctx} if mismatch.ctx else problem
 
 
 def _parse(raw: bytes) -> Any:
     try:
-        return jsonvalue.loads(raw)
+        return jsonvalue.loads_foreign(raw)
     except Invalid as error:
         cause = error.__cause__
         at_fault = cause if isinstance(cause, json.JSONDecodeError) else None

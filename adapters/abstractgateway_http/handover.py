@@ -29,6 +29,7 @@ from abstractgateway.security import Proxies, Tally
 
 from . import hub
 from .client_limits import ArrivalTime, Doorkeeper
+from .fair_channel import FairChannel
 from .render import waitress_error
 from .stream import DOOR_KEY, Connection, StreamRequest
 
@@ -315,7 +316,7 @@ class ServerOfChannel:
         return getattr(self._server, name)
 
 
-class LimitedChannel(HTTPChannel):
+class LimitedChannel(FairChannel):
     """One connection."""
 
     request: Any

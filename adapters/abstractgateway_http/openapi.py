@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from abstractgateway import __version__, jsonvalue
 
 from .fields import Field
-from .route import API, Answer, Route
+from .route import Answer, Route
 from .shapes import COMPONENTS, named
 
 BEARER = "gatewayBearerAuth"
@@ -21,6 +22,7 @@ _STATUS_TEXTS = {
     403: "The host, the origin or the caller is not allowed.",
     404: "What is named does not exist.",
     409: "What is named is not in the state that this needs.",
+    412: "It is not what `If-Match` names.",
     413: "The body is too large.",
     414: "Path and query are too long.",
     415: "The body is of another content type.",
@@ -49,6 +51,7 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "AbstractGateway", "version": __version__},
+        "tags": [{"name": name, "description": about} for name, about in _groups(routes).items()],
         "paths": paths,
         "components": {
             "securitySchemes": {BEARER: {"type": "http", "scheme": "bearer"}},
@@ -70,7 +73,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
         "summary": route.summary,
-        "tags": [route.path.removeprefix(API).split("/")[1]],
+        "tags": [_group_of(route)],
         "parameters": list(_parameters(route)),
         "responses": _responses(route),
     }
@@ -81,6 +84,17 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.needs_token:
         operation["security"] = [{BEARER: []}]
     return operation
+
+
+def _group_of(route: Route) -> str:
+    """Return the name of what a route is about: that of the module that has it."""
+    return route.handler.__module__.rpartition(".")[2]
+
+
+def _groups(routes: Sequence[Route]) -> dict[str, str]:
+    """Return what the modules of the listed routes say they are about, in the order of the table."""
+    modules = {_group_of(route): sys.modules[route.handler.__module__] for route in routes if route.is_listed}
+    return {name: (module.__doc__ or "").partition("\n")[0] for name, module in modules.items()}
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:

@@ -12,8 +12,9 @@ from urllib.parse import quote
 from zlib import crc32
 
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.http import parse_range_header
 from werkzeug.wrappers import Request, Response
-from werkzeug.wsgi import FileWrapper
+from werkzeug.wsgi import wrap_file
 
 from abstractgateway import jsonvalue
 from abstractgateway.errors import GatewayError, Unavailable
@@ -39,18 +40,18 @@ class Artifact(Protocol):
 
 
 class ArtifactFile(Protocol):
-    """An artifact to read from, as the service opens it; a seekable binary file."""
+    """An artifact to read from, as the service opens it."""
 
     @property
     def metadata(self) -> Artifact: ...
 
-    def read(self, size: int = -1) -> bytes | None: ...
+    def part(self, start: int, length: int) -> IO[bytes]: ...
 
 
 _UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f/\\"]')
 JSON_TYPE = "application/json"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-CONTENT_PART = 1 << 20
+CONTENT_PART = 262_144
 """How many bytes of an artifact are in memory at once while it is sent."""
 REQUEST_ID = "X-Request-Id"
 _BODILESS = frozenset({204, 304})
@@ -84,22 +85,26 @@ def json_bytes_answer(body: bytes) -> Response:
 
 
 def tagged_answer(request: Request, body: bytes, revision: int) -> Response:
-    """Return a 200 with encoded JSON and its `ETag`, or a 304 when the client has this very value."""
+    """Return a 200 with encoded JSON and its `ETag`, or a 304 when the client has this very value.
+
+    Raises `Refused` when `If-Match` names another one.
+    """
     headers = {"ETag": f'"{revision}-{crc32(body):08x}"', "Cache-Control": "private, no-cache"}
     response = Response(body, 200, headers=headers, content_type=JSON_TYPE)
     if not _CONDITIONS.isdisjoint(request.environ):
         response.make_conditional(request.environ)
-    return response
+    return _kept_to(response)
 
 
 def content_answer(request: Request, file: ArtifactFile) -> Response:
     """Return the bytes of an artifact, or a range of them; browsers save them and never run them.
 
-    They are read while they are sent. Raises `Refused` when the range lies outside of them.
+    They are read while they are sent, by the server's own loop where it offers that (`wsgi.file_wrapper`), so that a
+    slow reader holds no worker thread. Raises `Refused` where `If-Match` names others, or the range lies outside.
     """
     metadata = file.metadata
     size = metadata.size_bytes
-    response = Response(FileWrapper(cast("IO[bytes]", file), CONTENT_PART), 200, content_type=metadata.content_type)
+    response = Response(None, 200, content_type=metadata.content_type)
     response.content_length = size
     response.headers["Content-Disposition"] = _disposition(_file_name(metadata))
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
@@ -107,11 +112,37 @@ def content_answer(request: Request, file: ArtifactFile) -> Response:
     response.headers["Cache-Control"] = "private, no-cache"
     response.set_etag(metadata.blob_id or metadata.artifact_id)
     try:
-        response.make_conditional(request.environ, accept_ranges=True, complete_length=size)
+        response.make_conditional(_with_one_range(request.environ), accept_ranges=True, complete_length=size)
     except RequestedRangeNotSatisfiable as error:
         detail = f"the content has {size} bytes; ask for a range inside them"
         headers = (("Content-Range", f"bytes */{size}"),)
         raise Refused(416, "range_not_satisfiable", detail, headers) from error
+    return _with_bytes(_kept_to(response), request, file)
+
+
+def _kept_to(response: Response) -> Response:
+    """Return a response that met its conditions. Raises `Refused` for one that did not."""
+    if response.status_code == 412:
+        raise Refused(412, "precondition_failed", f"the current ETag is {response.headers['ETag']}")
+    return response
+
+
+def _with_one_range(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Return the environ without a `Range` that is to be ignored (RFC 9110, 14.2): of another unit, or several."""
+    asked = parse_range_header(environ.get("HTTP_RANGE"))
+    if asked is not None and asked.units == "bytes" and len(asked.ranges) == 1:
+        return environ
+    return {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
+
+
+def _with_bytes(response: Response, request: Request, file: ArtifactFile) -> Response:
+    """Give a head the bytes that it announces, if any."""
+    if request.method == "HEAD" or response.status_code in _BODILESS:
+        return response
+    start = response.content_range.start or 0  # of an answer with everything, there is none
+    part = file.part(start, response.content_length or 0)
+    response.response = wrap_file(request.environ, part, CONTENT_PART)
+    response.direct_passthrough = True
     return response
 
 

@@ -24,7 +24,7 @@ class Call:
     """A request that passed every check: what its route was asked, as values.
 
     `request` is for what HTTP itself defines, such as ranges and conditions. A handler puts into `made` what the audit
-    log shall show of its answer.
+    log shall show of its answer. Answers that take long to make, and are sent later, are made `aside`.
     """
 
     gateway: Any
@@ -34,6 +34,7 @@ class Call:
     headers: Mapping[str, Any]
     open_stream: Callable[[StreamRequest], Any]
     request: Request
+    aside: Any
     caller: Caller = ANYONE
     made: dict[str, Any] = field(default_factory=dict)
 

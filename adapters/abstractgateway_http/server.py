@@ -129,6 +129,7 @@ class GatewayServer:
         ledger = self._gateway.ledger
         hub = StreamHub(ledger.tail, limits, self._gateway.deltas.subscribe, ledger.read_tree)
         self._gateway.metrics.add("streams", hub.families)
+        self.app.aside.wake = hub.notify
         handover.install(self._listeners, hub, self._mailbox, self._channel_limits())
         return hub
 
@@ -160,6 +161,7 @@ class GatewayServer:
         self.app.close()
         if self.hub is not None:
             self.hub.stop()
+        self.app.aside.close()
         until = self.ending_since + self._gateway.config.shutdown_grace_s
         while self._is_busy() and time.monotonic() < until:
             self._turn(0.05)

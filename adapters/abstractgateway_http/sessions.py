@@ -17,6 +17,7 @@ from .route import Call, Route, SessionRule
 
 RUN_ID = "{run_id}"
 _SESSION_NAMES = ("session_id", "sessionId")
+_REFERENCES = ("$artifact", "artifact_id")
 
 
 def rule_of(route: Route) -> SessionRule:
@@ -48,6 +49,7 @@ def of_runs(call: Call, session_id: str) -> Call:
 def into_session(call: Call, session_id: str) -> Call:
     """What the body makes belongs to the session, without having to say so."""
     _check_session(call.body.get("session_id"), session_id)
+    _check_references(call, call.body.get("input_data"), session_id)
     return replace(call, body={**call.body, "session_id": session_id})
 
 
@@ -60,6 +62,7 @@ def listed(call: Call, session_id: str) -> Call:
 def of_command(call: Call, session_id: str) -> Call:
     """A command is for a run of the session, and an event stays in it."""
     _check_runs(call, [call.body["run_id"].strip()], session_id)
+    _check_references(call, call.body["payload"], session_id)
     if call.body["type"] != "emit_event":
         return call
     payload = call.body["payload"]
@@ -88,6 +91,25 @@ def _check_runs(call: Call, run_ids: Iterable[str], session_id: str) -> None:
     for run_id in run_ids:
         if call.gateway.runs.session_of(run_id) != session_id:
             raise NotFound(f"Run '{run_id}' not found", code="run_not_found")
+
+
+def _check_references(call: Call, value: Any, session_id: str) -> None:
+    """No reference leads to an artifact of another session; those that lead nowhere are data like any other."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left += item.values()
+            for artifact_id in (item.get(name) for name in _REFERENCES):
+                _check_artifact(call, artifact_id, session_id)
+        elif isinstance(item, list):
+            left += item
+
+
+def _check_artifact(call: Call, artifact_id: Any, session_id: str) -> None:
+    owner = call.gateway.artifacts.owner(artifact_id) if isinstance(artifact_id, str) else None
+    if owner is not None and call.gateway.runs.session_of(owner) != session_id:
+        raise NotFound(f"Artifact '{artifact_id}' not found", code="artifact_not_found")
 
 
 def _check_session(given: Any, session_id: str) -> None:

@@ -43,7 +43,6 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
 OBJECT: Schema = {"type": "object"}
 ANYTHING: Schema = {}
-BYTES: Schema = {"type": "string", "format": "binary"}
 
 _BUNDLE_NAME = {"bundle_id": TEXT, "bundle_version": TEXT, "bundle_ref": TEXT}
 _RELOADED = {"gateway_reloaded": FLAG, "gateway_reload_error": maybe(TEXT)}

@@ -26,6 +26,7 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from abstractgateway.errors import Invalid, NotFound, Unavailable
 from abstractgateway.jsonvalue import JsonObject
+from abstractgateway.security import Redactor
 
 from .errors import ToolError
 from .http import HttpSession, TooLarge
@@ -57,9 +58,11 @@ class Connection:
         *,
         connect_timeout_s: float,
         most_output_bytes: int,
+        redactor: Redactor,
         pause: Callable[[int], float] = pause_after,
     ) -> None:
         self._server = server
+        self._redactor = redactor
         self._connect_timeout_s = connect_timeout_s
         self._most_output_bytes = most_output_bytes
         self._pause = pause
@@ -248,7 +251,7 @@ class Connection:
             if len(tools) > MAX_TOOLS or len(cursors) > MAX_TOOLS:
                 raise ToolError(f"it lists more than {MAX_TOOLS} tools")
             if not cursor:
-                return offered(self._server, tools)
+                return offered(self._server, tools, self._redactor)
         raise ToolError("it lists the same page of tools again and again")
 
     async def _listen(self, client: Client) -> None:

@@ -9,6 +9,7 @@ from mcp.types import Tool
 
 from abstractgateway.errors import Invalid
 from abstractgateway.jsonvalue import JsonObject, check_json, dumps
+from abstractgateway.security import Redactor
 
 from .servers import Server
 
@@ -22,14 +23,14 @@ _MOST_SCHEMA_BYTES = 65_536
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def offered(server: Server, tools: list[Tool]) -> dict[str, tuple[str, JsonObject]]:
+def offered(server: Server, tools: list[Tool], redactor: Redactor) -> dict[str, tuple[str, JsonObject]]:
     """Return, by the name that models use, the server's own name and the spec of each tool that may be called.
 
     A tool that cannot be described to a model, because its schema is too large or no JSON, is left out.
     """
     found: dict[str, tuple[str, JsonObject]] = {}
     for tool in tools:
-        spec = _spec(server, tool)
+        spec = redactor.value(_spec(server, tool))
         if server.has_allowed(tool.name) and spec is not None:
             found[str(spec["name"])] = (tool.name, spec)
     return found

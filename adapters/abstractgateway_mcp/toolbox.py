@@ -13,6 +13,7 @@ from abstractgateway.clock import Clock, SystemClock
 from abstractgateway.config import GatewayConfig
 from abstractgateway.errors import NotFound, Unavailable
 from abstractgateway.jsonvalue import JsonObject
+from abstractgateway.security import Redactor
 
 from .errors import ToolError
 from .servers import Server, servers_of
@@ -47,6 +48,7 @@ class McpTools:
         self, config: GatewayConfig, *, clock: Clock | None = None, pause: Callable[[int], float] | None = None
     ) -> None:
         self._config = config
+        self._redactor = Redactor.of(config)
         self._clock = clock or SystemClock()
         self._options: dict[str, Any] = {"pause": pause} if pause else {}
         self._servers = {server.name: server for server in servers_of(config)}
@@ -127,6 +129,7 @@ class McpTools:
                 server,
                 connect_timeout_s=self._config.mcp_connect_timeout_s,
                 most_output_bytes=self._config.mcp_max_output_bytes,
+                redactor=self._redactor,
                 **self._options,
             )
         return self._connections[server.name]

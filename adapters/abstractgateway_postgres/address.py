@@ -21,7 +21,10 @@ DEFAULTS = {
 
 
 class Address:
-    """A database's URL; `str` shows user, host, port and database only. Raises `Invalid` without showing the URL."""
+    """A database's URL; `str` shows user, host, port and database only. Raises `Invalid` without showing the URL.
+
+    Of several hosts the one that takes writes is used, whichever that is at the time.
+    """
 
     def __init__(self, url: str) -> None:
         try:
@@ -33,13 +36,16 @@ class Address:
             raise Invalid(
                 "ABSTRACTGATEWAY_DATABASE_URL", "cannot be read; use postgresql://user:password@host:port/database"
             )
-        self.parameters: dict[str, Any] = {**DEFAULTS, **given, "client_encoding": "utf8"}
+        several = {"target_session_attrs": "read-write"} if "," in str(given.get("host") or "") else {}
+        self.parameters: dict[str, Any] = {**DEFAULTS, **several, **given, "client_encoding": "utf8"}
         self._password = str(given.get("password") or "")
 
     def __str__(self) -> str:
         known = self.parameters
-        host, port = known.get("host") or "the local socket", known.get("port") or 5432
-        return f"{known.get('user') or 'the default user'}@{host}:{port}/{known.get('dbname') or ''}"
+        hosts = str(known.get("host") or "the local socket").split(",")
+        ports = str(known.get("port") or "5432").split(",")
+        places = (f"{host}:{ports[min(number, len(ports) - 1)] or 5432}" for number, host in enumerate(hosts))
+        return f"{known.get('user') or 'the default user'}@{','.join(places)}/{known.get('dbname') or ''}"
 
     def without_password(self, text: str) -> str:
         """Return a text in which the password, should somebody have put it there, is masked."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from abstractgateway.errors import Invalid, Unavailable
 from abstractgateway.ids import check_safe_id
 from abstractgateway.jsonvalue import JsonObject, dumps, loads
 from abstractgateway.stores.artifact_queries import ArtifactQueries, newest_first
-from abstractgateway.stores.artifacts import bounds, damaged, describe, gc_report, same_bytes
+from abstractgateway.stores.artifacts import bounds, checked, damaged, describe, gc_report, same_bytes
 from abstractgateway.stores.base import ArtifactMetadata
 
 from . import sql
@@ -41,7 +42,13 @@ class PostgresArtifactStore(ArtifactQueries):
     ) -> ArtifactMetadata:
         metadata = describe(content, content_type, run_id, tags, artifact_id)
         check_text("artifact", (content_type, run_id))
-        return self._write(lambda connection: _keep(connection, metadata, content), is_alone=False)
+        return self._write(lambda connection: _keep(connection, metadata, lambda: (content,)), is_alone=False)
+
+    def adopt(self, metadata: ArtifactMetadata, read_pieces: Callable[[], Iterable[bytes]]) -> ArtifactMetadata:
+        texts = (metadata.content_type, metadata.created_at, metadata.run_id)
+        check_text("artifact", (check_safe_id(metadata.artifact_id, field="artifact_id"), *texts))
+        keep = partial(_keep, metadata=metadata, read_pieces=lambda: checked(metadata, read_pieces()))
+        return self._write(keep, is_alone=False)
 
     def load(self, artifact_id: str) -> bytes | None:
         metadata = self.get_metadata(artifact_id)
@@ -108,13 +115,15 @@ def _locked(connection: Connection, action: Callable[[Connection], T], is_alone:
     return action(connection)
 
 
-def _keep(connection: Connection, metadata: ArtifactMetadata, content: bytes) -> ArtifactMetadata:
+def _keep(
+    connection: Connection, metadata: ArtifactMetadata, read_pieces: Callable[[], Iterable[bytes]]
+) -> ArtifactMetadata:
     known = _known(connection, metadata)
     if known is not None:
         same_bytes(known, metadata, known.blob_id)
     ((is_intact,),) = connection.execute(sql.IS_INTACT, {"blob_id": metadata.blob_id}).fetchall()
     if not is_intact:
-        _keep_bytes(connection, metadata, content)
+        _keep_bytes(connection, metadata, read_pieces())
     if known is not None:
         return known
     columns = (metadata.artifact_id, metadata.blob_id, metadata.content_type, metadata.size_bytes)
@@ -125,13 +134,26 @@ def _keep(connection: Connection, metadata: ArtifactMetadata, content: bytes) ->
     return same_bytes(stored, metadata, stored.blob_id)
 
 
-def _keep_bytes(connection: Connection, metadata: ArtifactMetadata, content: bytes) -> None:
+def _keep_bytes(connection: Connection, metadata: ArtifactMetadata, content: Iterable[bytes]) -> None:
     connection.execute(sql.ADD_BLOB, (metadata.blob_id, metadata.size_bytes))
     connection.execute(sql.DROP_PIECES, (metadata.blob_id,))
     with connection.cursor() as cursor:
-        for number, start in enumerate(range(0, max(len(content), 1), PIECE_BYTES)):
-            piece = content[start : start + PIECE_BYTES]
+        for number, piece in enumerate(_recut(content)):
             cursor.execute(sql.ADD_PIECE, (metadata.blob_id, number, hashlib.sha256(piece).digest(), piece))
+
+
+def _recut(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of some parts as pieces of `PIECE_BYTES`; the last one may be shorter, the only one empty."""
+    rest, has_begun = b"", False
+    for part in parts:
+        rest = rest + part if rest else part
+        whole = len(rest) - len(rest) % PIECE_BYTES
+        for start in range(0, whole, PIECE_BYTES):
+            has_begun = True
+            yield rest[start : start + PIECE_BYTES]
+        rest = rest[whole:]
+    if rest or not has_begun:
+        yield rest
 
 
 def _known(connection: Connection, metadata: ArtifactMetadata) -> ArtifactMetadata | None:

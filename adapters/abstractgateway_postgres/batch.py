@@ -11,9 +11,9 @@ import psycopg
 
 from abstractgateway.errors import GatewayError, Invalid, LeaseLost
 from abstractgateway.jsonvalue import dumps
+from abstractgateway.runtime.commit import NO_PREMISES
 from abstractgateway.runtime.models import RunState, RunStatus, WaitReason
 from abstractgateway.stores.base import (
-    CommandOutcome,
     CommandRecord,
     Commit,
     Removal,
@@ -25,7 +25,7 @@ from abstractgateway.stores.base import (
 from abstractgateway.stores.group import Submission
 from abstractgateway.stores.staging import Admitted, Head, Staging, after_write
 
-from . import sql
+from . import at_once, sql
 from .locks import Locks
 
 Cursor = psycopg.Cursor[Any]
@@ -35,7 +35,8 @@ class Batch:
     """What some commits change. `rows` are those of the runs, `born` the writes of runs that are new and unchanged.
 
     `look` locks and reads, `admit` decides each commit, `write` sends what changes; the connection is in a pipeline, so
-    that the server is waited for once after `look` and once at the end.
+    that the server is waited for once after `look` and once at the end. Where commits say all that there is to know,
+    `presume` and `write_at_once` do the same with one statement.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], items: Sequence[Submission]) -> None:
@@ -48,18 +49,19 @@ class Batch:
         self.newest_seq = 0
         self._heads: dict[str, Head] = {}
         self._delta_counts: dict[str, int] = {}
+        self._have_deltas: set[str] = set()
         self._states: dict[str, RunState] = {}
-        self._bodies: dict[str, str] = {}
+        self._bodies: dict[str, bytes] = {}
         self._after: dict[str, Head] = {}
         self._rewritten: list[str] = []
         self._slots: dict[str, int] = {}
         self._epochs: set[int] = set()
         self._removed: list[str] = []
         self._kept_ids: list[str] = []
-        self._deltas: list[tuple[str, int, str]] = []
-        self._records: list[tuple[str, int, str]] = []
+        self._deltas: list[tuple[str, int, bytes]] = []
+        self._records: list[tuple[str, int, bytes]] = []
         self._commands: list[CommandRecord] = []
-        self._outcomes: list[CommandOutcome] = []
+        self._outcomes: list[tuple[int, str, str | None, str]] = []
         self._touching: Cursor | None = None
 
     @property
@@ -88,9 +90,10 @@ class Batch:
         ((self.xact,),) = _all(xact)
         self._epochs = {epoch for (epoch,) in _all(epochs)}
         self._slots = dict(_all(parents))
-        for run_id, revision, length, delta_count, slot in _all(heads):
-            self._heads[run_id] = Head(revision, length)
-            self._delta_counts[run_id], self._slots[run_id] = delta_count, slot
+        for run_id, revision, length, has_deltas, slot in _all(heads):
+            self._heads[run_id], self._slots[run_id] = Head(revision, length), slot
+            if has_deltas:
+                self._have_deltas.add(run_id)
         known_seqs = dict(_all(seqs))
         waiting = _by_key(_all(waiters))
         self._staging = Staging(
@@ -100,6 +103,28 @@ class Batch:
             last_seq=_all(last_seq)[0][0] if last_seq else 0,
             epoch=0,
         )
+
+    def presume(self) -> bool:
+        """Take it that every run is where its first write expects it; return False where something must be looked up.
+
+        What was presumed is checked by `write_at_once`.
+        """
+        if not all(_needs_no_look(item.commit) for item in self._items):
+            return False
+        for write in (write for item in self._items for write in item.commit.runs):
+            self._heads.setdefault(write.run_id, Head(write.expected, write.ledger_len))
+        self._heads = {run_id: head for run_id, head in self._heads.items() if head.revision}
+        self._slots = {run_id: slot_of(run_id) for run_id in self._heads}
+        self._epochs = set(self._locks.epochs)
+        self._staging = Staging(
+            head_of=lambda run_id: self._heads.get(run_id) or Head(),
+            seq_of=lambda command_id: None,
+            waiting_on=lambda keys: [],
+            last_seq=0,
+            epoch=0,
+        )
+        self.admit()
+        return not self.is_empty and not any(item.error for item in self._items)
 
     def admit(self) -> None:
         """Decide each commit, and gather what those change that are not refused."""
@@ -124,6 +149,27 @@ class Batch:
         self._send(sql.ADD_DELTAS, self._deltas)
         self._send(sql.ADD_RECORDS, self._records)
         self._write_commands()
+
+    def write_at_once(self, writer_id: str, number: int) -> bool:
+        """Write what was presumed, durably; return False, with nothing written, where it is not so."""
+        looks, writes = self._looks(), self._writes(writer_id, number)
+        values = [*looks.values(), [len(self._epochs)] if self._epochs else [], *writes.values()]
+        statement = at_once.statement(tuple(looks), tuple(writes))
+        sent = self._connection.execute(statement, [value for part in values for value in part])
+        ((holds, self.xact, slots),) = sent.fetchall()
+        for run_id, slot in zip(sorted(self._heads), slots or (), strict=False):
+            if slot != self._slots[run_id]:
+                self.rows[run_id] = replace(self.rows[run_id], slot=slot)
+        return bool(holds)
+
+    def recall(self, connection: psycopg.Connection[Any]) -> None:
+        """Find out what the answer would have told, of a batch that was written at once and whose answer was lost."""
+        if self.xact:
+            return
+        found = connection.execute(sql.RECALL, (list(self.rows),)).fetchall()
+        self.xact = min((changed for _, changed, _ in found), default=0)
+        for run_id, _, slot in found:
+            self.rows[run_id] = replace(self.rows[run_id], slot=slot)
 
     def finish(self) -> None:
         """Take in what the statements answered, once all is durable: nothing here may make it look as if it were not.
@@ -151,7 +197,8 @@ class Batch:
         for removal in admitted.removed:
             self._gather_removal(removal)
         if admitted.outcome is not None:
-            self._outcomes.append(admitted.outcome)
+            given = admitted.outcome
+            self._outcomes.append((given.seq, given.status, given.reason, given.applied_at))
         if admitted.command is not None:
             self._commands.append(admitted.command)
             self.newest_seq = admitted.command.seq
@@ -175,6 +222,7 @@ class Batch:
         self._deltas = [delta for delta in self._deltas if delta[0] != run_id]
         self._records = [record for record in self._records if record[0] != run_id]
         self._rewritten = [other for other in self._rewritten if other != run_id]
+        self._have_deltas.discard(run_id)
         if self._heads.pop(run_id, None) is not None:
             self._removed.append(run_id)
         if removal.keeps_id:
@@ -185,7 +233,7 @@ class Batch:
         before = self._after.get(run_id) or Head()
         self._after[run_id] = head if write.records else replace(head, ledger_hash=before.ledger_hash)
         numbered = enumerate(write.records, write.ledger_len + 1)
-        self._records += [(run_id, seq, record.decode()) for seq, record in numbered]
+        self._records += [(run_id, seq, record) for seq, record in numbered]
         if write.state is not None:
             self._gather_state(write, write.state)
         elif run_id in self.rows:
@@ -195,7 +243,7 @@ class Batch:
         run_id, head = write.run_id, self._after[write.run_id]
         self._states[run_id] = state
         if write.delta:
-            self._deltas.append((run_id, head.revision, write.delta.decode()))
+            self._deltas.append((run_id, head.revision, write.delta))
             self._delta_counts[run_id] = self._delta_counts.get(run_id, 0) + 1
         else:
             self._gather_body(run_id, write.body)
@@ -206,11 +254,12 @@ class Batch:
             self.born[run_id] = write
 
     def _gather_body(self, run_id: str, body: bytes) -> None:
-        self._bodies[run_id] = body.decode()
-        if self._delta_counts.get(run_id):
+        self._bodies[run_id] = body
+        if run_id in self._have_deltas:
             self._rewritten.append(run_id)
+            self._have_deltas.discard(run_id)
+        if self._delta_counts.pop(run_id, 0):
             self._deltas = [delta for delta in self._deltas if delta[0] != run_id]
-        self._delta_counts[run_id] = 0
 
     def _tell(self, row: RunRow) -> None:
         """Note what listeners are told; of two writes of a run the place of the later one counts."""
@@ -225,6 +274,32 @@ class Batch:
         self._send(sql.CHANGE_RUNS, [self._columns(run_id) for run_id in changed])
         heads = [(run_id, self._after[run_id].ledger_len, self._after[run_id].ledger_hash) for run_id in touched]
         self._touching = self._send(sql.CHANGE_HEADS, heads)
+
+    def _looks(self) -> dict[str, Sequence[Any]]:
+        """Return what is to be locked and looked up at once, and the values for it."""
+        looks: dict[str, Sequence[Any]] = {}
+        numbers, _ = self._locks.buckets
+        if numbers:
+            looks["held"] = (numbers,)
+        if self._heads:
+            looks["given"] = _by_column(
+                (*self._columns(run_id), head.revision, head.ledger_len) for run_id, head in self._heads.items()
+            )
+            looks["locked"] = ()
+        if self._epochs:
+            looks["leases"] = (self._locks.epochs,)
+        return looks
+
+    def _writes(self, writer_id: str, number: int) -> dict[str, Sequence[Any]]:
+        """Return what is to be written at once, and the values for it."""
+        writes: dict[str, Sequence[Any]] = {"changed": (), "cleared": ()} if self._heads else {}
+        added = [self._columns(run_id) for run_id in self._after if run_id not in self._heads]
+        for name, rows in (("added", added), ("deltas", self._deltas), ("records", self._records)):
+            if rows:
+                writes[name] = _by_column(rows)
+        if self._outcomes:
+            writes["outcomes"], writes["cursor"] = _by_column(self._outcomes), (_last(self._outcomes),)
+        return {**writes, "marked": (writer_id, number)}
 
     def _columns(self, run_id: str) -> tuple[Any, ...]:
         """Return the values of a run's row; of one that has no state only its ledger is known."""
@@ -263,17 +338,15 @@ class Batch:
         self._send(sql.ADD_COMMANDS, commands)
         if self._commands:
             self._connection.execute(sql.SET_COUNTER, (self.newest_seq, "command_seq"))
-        outcomes = [(item.seq, item.status, item.reason, item.applied_at) for item in self._outcomes]
-        self._send(sql.SET_OUTCOMES, outcomes)
+        self._send(sql.SET_OUTCOMES, self._outcomes)
         if self._outcomes:
-            last = max(item.seq for item in self._outcomes)
-            self._connection.execute(sql.SET_COUNTER, (last, "command_cursor"))
+            self._connection.execute(sql.SET_COUNTER, (_last(self._outcomes), "command_cursor"))
 
     def _send(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> Cursor | None:
         """Send a statement that takes one array per column; without rows there is nothing to send."""
         if not rows:
             return None
-        return self._connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+        return self._connection.execute(statement, _by_column(rows))
 
 
 def check_texts(commit: Commit) -> None:
@@ -301,6 +374,25 @@ def row_of(found: Sequence[Any]) -> RunRow:
     """Return the row that the columns of `ROW_COLUMNS` hold. Raises `ValueError` for an unknown status or reason."""
     run_id, workflow_id, status, wait_reason, *rest = found
     return RunRow(run_id, workflow_id, RunStatus(status), WaitReason(wait_reason) if wait_reason else None, *rest)
+
+
+def _needs_no_look(commit: Commit) -> bool:
+    """Say whether a commit tells all that it expects of runs, and relies on no others; a new command needs a place."""
+    is_alone = commit.premises is NO_PREMISES and not commit.removed and commit.command is None
+    return is_alone and all(map(_is_plain, commit.runs))
+
+
+def _is_plain(write: RunWrite) -> bool:
+    """Say whether a write changes a run, or adds one whose slot is not its parent's."""
+    return write.state is not None and (write.expected > 0 or (write.expected == 0 and not write.state.parent_run_id))
+
+
+def _last(outcomes: Sequence[tuple[int, str, str | None, str]]) -> int:
+    return max(seq for seq, *_ in outcomes)
+
+
+def _by_column(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _payload(command: CommandRecord) -> str:

@@ -32,9 +32,11 @@ SESSION = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "jit": "off",  # compiling costs these short statements more than it saves
+    "enable_seqscan": "off",  # plans are kept: one that was made for a young, small table would read all of a large one
     "client_min_messages": "warning",
 }
 ONE_PLAN = {"plan_cache_mode": "force_generic_plan"}
+A_REPLICA = "it takes no writes: it is a replica; name the primary, or both"
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 
@@ -51,7 +53,7 @@ class RawText(Loader):
 class Database:
     """One database and the connections to it; `most` of them read, and each caller waits `patience_s` for one.
 
-    `patience_s` is also how long a lost server is waited for.
+    `patience_s` is also how long a lost server is waited for. `losses` counts the times that connections were lost.
     """
 
     def __init__(self, address: Address, *, is_durable: bool = True, most: int = 8, patience_s: float = 5.0) -> None:
@@ -64,6 +66,7 @@ class Database:
         self._most = most
         self._places = threading.BoundedSemaphore(most)
         self._spare: deque[Connection] = deque()
+        self.losses = 0
         self._is_down = False
         self._is_closed = False
 
@@ -72,7 +75,7 @@ class Database:
         try:
             return self._answer(statement, values, raw)
         except Lost:
-            self._drop_spare()  # a server that went down took all of them with it
+            self.note_loss()
         try:
             return self._answer(statement, values, raw)
         except Lost as error:
@@ -91,7 +94,7 @@ class Database:
         try:
             return self._transact(action)
         except Lost:
-            self._drop_spare()
+            self.note_loss()
         try:
             return self._transact(action)
         except Lost as error:
@@ -153,7 +156,10 @@ class Database:
         named = {"application_name": name} if name is not None else {}
         connection = psycopg.connect(**{**self.address.parameters, **named}, autocommit=True, prepare_threshold=2)
         try:
-            connection.execute(sql.SET_SESSION, (list(session), list(session.values())))
+            values = (list(session), list(session.values()))
+            ((is_replica, _),) = connection.execute(sql.SET_SESSION, values).fetchall()
+            if is_replica:
+                raise psycopg.OperationalError(A_REPLICA)
             if self._must_sync:
                 connection.execute(sql.SYNC_COMMITS)
         except BaseException:
@@ -197,6 +203,11 @@ class Database:
             connection.close()
         else:
             self._spare.append(connection)
+
+    def note_loss(self) -> None:
+        """Let go of what connections are left: a server that went down took all of them with it."""
+        self.losses += 1
+        self._drop_spare()
 
     def _drop_spare(self) -> None:
         while self._spare:

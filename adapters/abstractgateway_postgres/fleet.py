@@ -57,6 +57,7 @@ class Fleet:
         self._sure_until = 0.0
         self._is_closed = False
         self._is_troubled = False
+        self._starts_over = False
         self._on_change: Callable[[], None] = lambda: None
         self._drives: Callable[[int], bool] = lambda slot: False
         self.is_over = False
@@ -90,6 +91,11 @@ class Fleet:
 
     def look(self) -> None:
         """Look soon what has become of the shares: others have come, gone, or given something back."""
+        self._woken.set()
+
+    def start_over(self) -> None:
+        """Give everything back and join anew: what is known of the runs may not be so any more."""
+        self._starts_over = True
         self._woken.set()
 
     def is_sure(self) -> bool:
@@ -136,6 +142,9 @@ class Fleet:
 
     def _beat(self, connection: Connection, epoch: int) -> float:
         """Renew the lease and put the shares right; return after how many seconds there is more of that to do."""
+        if self._starts_over:
+            self._starts_over = False
+            connection.execute(sql.LEAVE, (epoch,))
         asked_at = time.monotonic()
         if not connection.execute(sql.RENEW, (self._lease_s, epoch)).fetchall():
             self._lose(epoch)

@@ -37,19 +37,24 @@ def migrate(connection: psycopg.Connection[Any]) -> None:
     """
     migrations = known_migrations()
     newest = migrations[-1][0]
-    version = _version(connection)
+    version = version_of(connection)
     if version < newest:
         try:
             with connection.transaction():
                 _apply(connection, migrations)
         except psycopg.Error as error:
             raise _not_migrated(error) from error
-        version = _version(connection)
+        version = version_of(connection)
     if version > newest:
-        raise Conflict(
-            f"the database has schema version {version}, this gateway knows {newest}; use a newer version of it",
-            code="schema_too_new",
-        )
+        raise too_new(version, newest)
+
+
+def too_new(version: int, newest: int) -> Conflict:
+    """Return the error of a database that a later version of the gateway has written."""
+    return Conflict(
+        f"the database has schema version {version}, this gateway knows {newest}; use a newer version of it",
+        code="schema_too_new",
+    )
 
 
 def _apply(connection: psycopg.Connection[Any], migrations: list[tuple[int, str, str]]) -> None:
@@ -60,14 +65,15 @@ def _apply(connection: psycopg.Connection[Any], migrations: list[tuple[int, str,
         connection.execute(_CREATE_SCHEMA)
     if not _is_true(connection, _HAS_VERSIONS):
         connection.execute(_CREATE_VERSIONS)
-    version = _version(connection)
+    version = version_of(connection)
     for number, name, statements in migrations:
         if number > version:
             connection.execute(statements.encode())
             connection.execute("INSERT INTO schema_version (version, name) VALUES (%s, %s)", (number, name))
 
 
-def _version(connection: psycopg.Connection[Any]) -> int:
+def version_of(connection: psycopg.Connection[Any]) -> int:
+    """Return the version of a database's tables, 0 where there are none. Raises `Unavailable`."""
     if not _is_true(connection, _HAS_VERSIONS):
         return 0
     try:

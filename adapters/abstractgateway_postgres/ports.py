@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .stores import PostgresStores
 
 
+_ORPHANS = "SELECT run_id FROM runs WHERE revision = 0 AND ledger_len > 0"
+
+
 class PostgresRunStore(RunQueries["PostgresStores"]):
     """Checkpoints in PostgreSQL."""
 
@@ -79,6 +82,9 @@ class PostgresLedgerStore(LedgerQueries["PostgresStores"]):
     def head(self, run_id: str) -> Head:
         found = self.stores.database.row(sql.HEAD_OF_RUN, (_known(run_id),))
         return Head(*found) if found is not None else Head()
+
+    def orphans(self) -> Sequence[str]:
+        return [run_id for (run_id,) in self.stores.database.rows(_ORPHANS)]
 
     def read(self, run_id: str, after: int, limit: int) -> LedgerPage:
         first, most = max(after, 0), max(limit, 0)

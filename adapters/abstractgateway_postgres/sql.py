@@ -4,7 +4,14 @@ from __future__ import annotations
 
 SCHEMA = "abstractgateway"
 
-SET_SESSION = "SELECT set_config(name, value, false) FROM unnest(%b::text[], %b::text[]) AS wanted (name, value)"
+SET_SESSION = """
+SELECT pg_is_in_recovery(), COUNT(set_config(name, value, false))
+FROM unnest(%b::text[], %b::text[]) AS wanted (name, value)
+"""
+COMPRESS_QUICKLY = """
+SELECT set_config(name, 'lz4', false) FROM pg_settings
+WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)
+"""
 SYNC_COMMITS = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
@@ -98,17 +105,20 @@ _STATE = (
     ("slot", "int4"),
     ("body", "text"),
 )
-"""What a write of a run's state gives, in this order."""
-_NAMES = ", ".join(name for name, _ in _STATE)
-_ARRAYS = ", ".join(f"%b::{kind}[]" for _, kind in _STATE)
-_CHANGED = tuple(name for name, _ in _STATE if name not in ("run_id", "body", "ledger_hash", "slot"))
+"""What a write of a run's state gives, in this order; `delta_count` is how many deltas it adds."""
+STATE_NAMES = ", ".join(name for name, _ in _STATE)
+STATE_ARRAYS = ", ".join(f"%b::{kind}[]" for _, kind in _STATE)
+_CHANGED = tuple(name for name, _ in _STATE if name not in ("run_id", "body", "ledger_hash", "delta_count", "slot"))
 
-ADD_RUNS = f"INSERT INTO runs ({_NAMES}) SELECT {_NAMES} FROM unnest({_ARRAYS}) AS new ({_NAMES})"
-CHANGE_RUNS = f"""
-UPDATE runs SET {", ".join(f"{name} = new.{name}" for name in _CHANGED)},
+SET_RUN = f"""
+SET {", ".join(f"{name} = new.{name}" for name in _CHANGED)},
+    delta_count = new.delta_count + CASE WHEN new.body IS NULL THEN runs.delta_count ELSE 0 END,
     ledger_hash = CASE WHEN new.ledger_len > runs.ledger_len THEN new.ledger_hash ELSE runs.ledger_hash END,
     body = COALESCE(new.body, runs.body), touched = DEFAULT, changed = pg_current_xact_id()
-FROM unnest({_ARRAYS}) AS new ({_NAMES}) WHERE runs.run_id = new.run_id
+"""
+ADD_RUNS = f"INSERT INTO runs ({STATE_NAMES}) SELECT {STATE_NAMES} FROM unnest({STATE_ARRAYS}) AS new ({STATE_NAMES})"
+CHANGE_RUNS = f"""
+UPDATE runs {SET_RUN} FROM unnest({STATE_ARRAYS}) AS new ({STATE_NAMES}) WHERE runs.run_id = new.run_id
 """
 CHANGE_HEADS = f"""
 UPDATE runs SET ledger_len = new.ledger_len, ledger_hash = new.ledger_hash, touched = DEFAULT,
@@ -137,16 +147,17 @@ WHERE commands.seq = new.seq
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 
-ADD_WRITER = "INSERT INTO writers (writer_id, batch) VALUES (%s, 0) ON CONFLICT DO NOTHING"
 END_OLD_SELF = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name = %s AND pid <> pg_backend_pid() AND usename = current_user
 """
-MARK_BATCH = """
-INSERT INTO writers (writer_id, batch) VALUES (%s, %s)
-ON CONFLICT (writer_id) DO UPDATE SET batch = excluded.batch, seen_at = now()
+ON_MARK = "ON CONFLICT (writer_id) DO UPDATE SET batch = excluded.batch, seen_at = now()"
+MARK_BATCH = f"INSERT INTO writers (writer_id, batch) VALUES (%s, %s) {ON_MARK}"
+GREET = """
+INSERT INTO writers (writer_id, batch) VALUES (%s, 0) ON CONFLICT (writer_id) DO UPDATE SET seen_at = now()
+RETURNING batch
 """
-LAST_BATCH = "SELECT batch FROM writers WHERE writer_id = %s FOR UPDATE"
+RECALL = "SELECT run_id, changed::text::int8, slot FROM runs WHERE run_id = ANY(%b::text[])"
 DROP_WRITER = "DELETE FROM writers WHERE writer_id = %s OR seen_at < now() - interval '7 days'"
 
 # Sharing the runs. A lease of `claim` has no end: it is over when somebody else claims or joins.

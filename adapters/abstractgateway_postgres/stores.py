@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -21,19 +20,29 @@ from abstractgateway.stores.problems import Problems
 
 from . import sql
 from .address import Address
+from .alone import RETENTION, DatabaseLock
 from .artifacts import PostgresArtifactStore
 from .batch import Batch, row_of
-from .checks import adopt_restored, check_server
 from .database import Connection, Database
 from .faults import as_unavailable
 from .fleet import Fleet, FleetWatch
-from .migrations import migrate
 from .news import News
+from .opening import prepare
 from .ports import PostgresCommandStore, PostgresLedgerStore, PostgresRunStore
+from .shelf import PostgresShelf
 from .writer import Writer
 
 MAX_BATCH_REFUSALS = (psycopg.Error, ValueError, OverflowError)
 """What one commit of a batch may cause: a value that no column takes must not fail the others."""
+
+
+SEEN_WITHIN_S = 1.0
+GONE_BACK = 20_000
+"""How many transactions are told of again after connections were lost, as a server may then have gone back.
+
+One that crashed gives the numbers of transactions again that were not written to disk; a replica that has taken over,
+those that it had not received.
+"""
 
 
 class PostgresStores:
@@ -46,6 +55,8 @@ class PostgresStores:
         self._telling = threading.Lock()
         self._told: dict[str, tuple[int, int, int]] = {}
         self._told_from, self._told_seq = _standing(database)
+        self._losses = database.losses
+        self._start_over: Callable[[], None] = lambda: None
         self.runs = PostgresRunStore(self)
         self.ledger = PostgresLedgerStore(self)
         self.commands = PostgresCommandStore(self)
@@ -54,11 +65,14 @@ class PostgresStores:
             if artifacts_dir is not None
             else PostgresArtifactStore(database)
         )
-        self._batches = Writer(database)
+        self._batches = Writer(database, self._note_loss)
         self._writer = GroupWriter(self._write_batch, name="gateway-postgres-writer")
         self.measures = self._writer.measures
         self.watch = FleetWatch(database)
+        self.shelf = PostgresShelf(database)
         self._news = News(database, self._batches.writer_id, self.look)
+        self._news.on_shelf = self.shelf.look
+        self._news.is_seen.wait(SEEN_WITHIN_S)  # before anything is done that a migration would have to know of
 
     def commit(self, commit: Commit) -> CommitReceipt:
         return self._writer.commit(commit)
@@ -75,8 +89,12 @@ class PostgresStores:
     def share(self, lease_s: float) -> Fleet:
         """Return what a runner of this process needs to share the runs with others, under leases of `lease_s` s."""
         fleet = Fleet(self.database, self._batches.writer_id, lease_s)
-        self._news.on_share = fleet.look
+        self._news.on_share, self._start_over = fleet.look, fleet.start_over
         return fleet
+
+    def retention_lock(self) -> DatabaseLock:
+        """Return the lock of whoever removes old runs; one process at a time has it."""
+        return DatabaseLock(self.database, RETENTION)
 
     def close(self) -> None:
         """Write what was submitted, and close the connections."""
@@ -146,8 +164,12 @@ class PostgresStores:
         listeners know of those already.
         """
         found = self.database.rows(sql.NEWS, (str(self._told_from),))
+        if may_have_gone_back := self.database.losses != self._losses:
+            self._losses = self.database.losses
+            self._told.clear()
+            found = self.database.rows(sql.NEWS, (str(max(0, min(self._told_from, found[0][0]) - GONE_BACK)),))
         self._told_from, last_seq = found[0][0], found[0][1]
-        has_commands, self._told_seq = last_seq > self._told_seq, max(last_seq, self._told_seq)
+        has_commands, self._told_seq = may_have_gone_back or last_seq > self._told_seq, last_seq
         xacts = {row[3]: row[2] for row in found if row[2] is not None}
         rows = [row for row in self.whole_rows(row[3:] for row in found if row[2] is not None) if self._is_news(row)]
         for row in rows:
@@ -155,6 +177,15 @@ class PostgresStores:
         self._told = {run_id: told for run_id, told in self._told.items() if told[2] >= self._told_from}
         self._feed.post(Changes(tuple(rows), has_commands))
         return bool(rows) or has_commands
+
+    def _note_loss(self) -> None:
+        """Say that commits are gone, and have what this process drives looked up anew."""
+        self.problems.note(
+            f"the database {self.database.address}",
+            "it has gone back: commits that were acknowledged are not in it. Either a replica has taken over that did "
+            "not have them (use synchronous replication), or a backup was restored",
+        )
+        self._start_over()
 
     def _is_news(self, row: RunRow) -> bool:
         return (row.revision, row.ledger_len) > self._told.get(row.run_id, (0, 0, 0))[:2]
@@ -181,19 +212,18 @@ def open_postgres_stores(
     is_durable: bool = True,
     connections: int = 8,
     patience_s: float = 5.0,
+    is_migrating: bool = False,
 ) -> PostgresStores:
     """Return stores in a database, whose tables are made if they are missing.
 
     Up to `connections` read at once, one more writes and one listens; a server that is gone, or a connection that is in
     use, is waited for up to `patience_s` seconds. Raises `Invalid` for a URL that is none, `Unavailable` for a database
-    that cannot be used, `Conflict` for one of a later version.
+    that cannot be used, `Conflict` for one of a later version, and for one that a migration uses or has not filled to
+    the end, unless this is the migration.
     """
     database = Database(Address(url), is_durable=is_durable, most=connections, patience_s=patience_s)
     try:
-        with contextlib.closing(database.connect(patience_s=0.0)) as connection:
-            check_server(database, connection, is_durable=is_durable)
-            migrate(connection)
-            adopt_restored(connection)
+        prepare(database, has_warning=is_durable, is_migrating=is_migrating)
         return PostgresStores(database, artifacts_dir)
     except psycopg.Error as error:
         database.close()

@@ -1,8 +1,12 @@
-"""One runner of a fleet on PostgreSQL: `this_postgres.py URL`. It drives until its input ends."""
+"""One runner of a fleet on PostgreSQL: `this_postgres.py URL`. It drives until its input ends.
+
+Of each line that it reads it tells the processor time that it has used so far, in seconds.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 
 from abstractgateway.clock import SystemClock
 from abstractgateway.runner import Runner
@@ -36,7 +40,8 @@ def main() -> None:
     )
     runner.start()
     print("drives", flush=True)
-    sys.stdin.read()
+    for _ in sys.stdin:
+        print(time.process_time(), flush=True)
     runner.stop()
     stores.close()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from abstractgateway.config import GatewayConfig
 from tests.attacks.odd_requests import OddRequests
 from tests.attacks.target import API, Target, attacked, head
-from tests.cli.processes import PATIENCE_S, TOKEN
+from tests.cli.processes import PATIENCE_S, TOKEN, environment
 
 DATABASE_URL = "postgresql://gateway:canary-of-database-4711@127.0.0.1:1/none"
 KEYS = {
@@ -80,3 +82,16 @@ def test_the_text_of_the_settings_shows_no_secret(text_of: Any) -> None:
     config = GatewayConfig(auth_tokens=(TOKEN,), database_url=DATABASE_URL, openai_api_key="canary-of-openai")
 
     assert found_in(text_of(config).encode()) == []
+
+
+@pytest.mark.parametrize("command", [["config", "status", "--all"], ["config", "status", "--json"], ["doctor"]])
+def test_no_command_that_shows_settings_shows_a_secret(tmp_path: Path, command: list[str]) -> None:
+    chosen = settings(tmp_path)
+    given = environment(tmp_path / "data", chosen.pop("STORE_BACKEND"), **chosen) | KEYS
+    given["OPENAI_BASE_URL"] = "http://somebody:canary-of-openai-4711-url@127.0.0.1:1/v1"
+    run = [sys.executable, "-m", "abstractgateway", *command]
+
+    finished = subprocess.run(run, env=given, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+
+    assert found_in((finished.stdout + finished.stderr).encode()) == []
+    assert len(finished.stdout) > 200

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,16 @@ def environment(data_dir: Path, backend: str, **settings: Any) -> dict[str, str]
 
 
 class Process:
-    """A command of the gateway, and what it has said; it is killed when the block is left."""
+    """A command of the gateway, and what it has said; it is killed when the block is left.
 
-    def __init__(self, *command: str, env: dict[str, str]) -> None:
+    `prefix` is a command that runs it, in its own place.
+    """
+
+    def __init__(self, *command: str, env: dict[str, str], prefix: Sequence[str] = ()) -> None:
         self.output: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
-            [sys.executable, *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*prefix, sys.executable, *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -104,12 +107,14 @@ def port_of(process: Process) -> int:
 class Client:
     """What curl does, in a few lines."""
 
+    host = "127.0.0.1"
+
     def __init__(self, port: int, token: str = TOKEN) -> None:
         self.port = port
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     def call(self, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_S)
         try:
             content = json.dumps(body) if body is not None else None
             connection.request("POST" if body is not None else "GET", path, content, self._headers)
@@ -137,7 +142,7 @@ class Client:
 
     def follow(self, run_id: str, after: int = 0) -> Iterator[tuple[int, Any]]:
         """Yield cursor and record of each step until the run has ended; the server may go away meanwhile."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_S)
         try:
             connection.request("GET", f"/api/gateway/runs/{run_id}/ledger/stream?after={after}", headers=self._headers)
             response = connection.getresponse()

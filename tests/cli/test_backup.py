@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from abstractgateway import GatewayConfig, GatewayService
+from abstractgateway.errors import Conflict
 from tests.cli.processes import SAMPLES
 from tests.cli.test_migrate import answers, fill, gateway
 from tests.commands import Said, said_by
@@ -134,7 +135,7 @@ def test_a_whole_backup_is_verified(ag, tmp_path):
 
     said = ag("sqlite", "backup", "--verify", "--json", str(tmp_path / "backup"))
 
-    assert (said.code, json.loads(said.out)["runs"]) == (0, 2)
+    assert (said.code, json.loads(said.out)["runs"]) == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -168,3 +169,41 @@ def test_nothing_is_restored_over_what_is_there(ag, tmp_path):
 
     assert said.code == 1 and "has something in it already" in said.err
     assert answers(tmp_path / "data", "file") == before
+
+
+def test_a_database_is_left_to_pg_dump(ag, tmp_path, monkeypatch):
+    monkeypatch.setenv("ABSTRACTGATEWAY_DATABASE_URL", "postgresql://me:s3cr3t@127.0.0.1:1/db")
+    fill(tmp_path / "data", "sqlite")
+    ag("sqlite", "backup", str(tmp_path / "backup"))
+
+    made = ag("postgres", "backup", str(tmp_path / "another"))
+    restored = ag("postgres", "restore", str(tmp_path / "backup"), "--data-dir", str(tmp_path / "new"))
+    verified = ag("postgres", "backup", "--verify", str(tmp_path / "backup"))
+
+    assert (made.code, restored.code, verified.code) == (1, 1, 0)
+    assert "pg_dump" in made.err and str(tmp_path / "data") in made.err
+    assert "migrate --from sqlite --to postgres" in restored.err
+    assert "s3cr3t" not in made.err + restored.err
+    assert not (tmp_path / "another").exists() and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("backend", ["file", "sqlite"])
+def test_what_an_interrupted_restore_left_is_opened_by_no_gateway(ag, tmp_path, monkeypatch, backend):
+    fill(tmp_path / "data", "file")
+    ag("file", "backup", str(tmp_path / "backup"))
+    new = tmp_path / "new" / "data"
+    command = ("restore", str(tmp_path / "backup"), "--data-dir", str(new), "--flows-dir", str(tmp_path / "flows"))
+
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("abstractgateway.stores.migrate._copy_commands", die)
+        assert ag(backend, *command).code == 1
+
+    with pytest.raises(Conflict, match="remove the directory and restore again"):
+        gateway(new, backend)
+    shutil.rmtree(new)
+    shutil.rmtree(tmp_path / "flows")
+    assert ag(backend, *command).code == 0
+    assert answers(new, backend) == answers(tmp_path / "data", "file")

@@ -11,16 +11,17 @@ from abstractgateway import GatewayConfig, GatewayService
 from abstractgateway.cli import main
 from abstractgateway.errors import Conflict, NotFound
 from abstractgateway.runtime.chain import verify_chain
-from abstractgateway.service.retention import old_trees, remove_trees
+from abstractgateway.service.retention import Removed, old_trees, remove_trees
 from abstractgateway.service.retention_archive import archive_tree, check_archive
 from tests.cli.processes import SAMPLES
 from tests.cli.test_backup import Said
+from tests.postgres.server import shared, url_of
 
 FOR_EVER = 4e9
 LARGE = {"prompt": "é" * 200_000}
 
 
-@pytest.fixture(params=["file", "sqlite"])
+@pytest.fixture(params=["file", "sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -31,6 +32,8 @@ def ag(tmp_path, backend, monkeypatch, capsys) -> Callable[..., Said]:
     monkeypatch.setenv("ABSTRACTGATEWAY_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("ABSTRACTGATEWAY_FLOWS_DIR", str(SAMPLES))
     monkeypatch.setenv("ABSTRACTGATEWAY_STORE_BACKEND", backend)
+    if backend == "postgres":
+        monkeypatch.setenv("ABSTRACTGATEWAY_DATABASE_URL", url_of(tmp_path))
 
     def run(*arguments: str) -> Said:
         capsys.readouterr()
@@ -47,6 +50,7 @@ def gateway(tmp_path: Path, backend: str) -> Iterator[GatewayService]:
         data_dir=tmp_path / "data",
         flows_dir=SAMPLES,
         store_backend=backend,
+        database_url=url_of(tmp_path) if backend == "postgres" else None,
         max_inline_bytes=10_000,
         auth_tokens=("t",),
     )
@@ -138,10 +142,18 @@ def test_artifacts_that_another_run_refers_to_stay(ag, gateway):
     assert gateway.stores.artifacts.get_metadata(unused.artifact_id) is None
 
 
-def test_what_cannot_be_archived_is_not_removed(gateway, tmp_path):
+def lose_bytes(backend: str, tmp_path: Path, blob_id: str) -> None:
+    if backend == "postgres":
+        lost = f"DELETE FROM abstractgateway.blob_pieces WHERE blob_id = '{blob_id}'"
+        shared().execute(lost, url_of(tmp_path).rpartition("/")[2])
+    else:
+        (tmp_path / "data" / "artifacts" / "blobs" / f"{blob_id}.bin").unlink()
+
+
+def test_what_cannot_be_archived_is_not_removed(gateway, backend, tmp_path):
     run_id = ended(gateway, input_data=LARGE)
     artifact = gateway.stores.artifacts.list_by_run(run_id)[0]
-    (tmp_path / "data" / "artifacts" / "blobs" / f"{artifact.blob_id}.bin").unlink()
+    lose_bytes(backend, tmp_path, artifact.blob_id)
 
     removed = remove_trees(gateway.stores, old_trees(gateway.stores, before=FOR_EVER), tmp_path / "archive")
 
@@ -202,3 +214,35 @@ def test_a_command_line_that_is_wrong_is_refused(ag, arguments):
         ag(*arguments)
 
     assert refused.value.code == 2
+
+
+def test_one_retention_at_a_time_removes_runs_of_the_same_stores(ag, gateway, tmp_path, monkeypatch):
+    """The others are told, wherever they archive; what they would have removed is left to the first."""
+    run_ids = [ended(gateway, input_data=LARGE) for _ in range(3)]
+    second = []
+
+    def meanwhile(*arguments: object, **named: object) -> Removed:
+        second.append(ag("--older-than", "0s", "--apply", "--archive", str(tmp_path / "elsewhere")))
+        return remove_trees(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("abstractgateway.cli.retention.remove_trees", meanwhile)
+        first = ag("--older-than", "0s", "--apply", "--json")
+
+    assert (second[0].code, "another retention" in second[0].err) == (1, True)
+    assert {tree["run_id"] for tree in json.loads(first.out)["trees"]} == set(run_ids)
+    assert archives(tmp_path / "elsewhere") == []
+    assert "No run is that old" in ag("--older-than", "0s", "--apply").out
+
+
+def test_retentions_that_follow_each_other_closely_archive_each_run_once(ag, gateway, tmp_path, monkeypatch):
+    """A second one that has listed the runs before the first removed them leaves what is gone, and fails in nothing."""
+    run_ids = [ended(gateway, input_data=LARGE) for _ in range(2)]
+    listed = list(old_trees(gateway.stores, before=FOR_EVER))
+    ag("--older-than", "0s", "--apply")
+
+    again = remove_trees(gateway.stores, listed, tmp_path / "elsewhere")
+
+    assert (again.trees, set(again.left)) == ([], set(run_ids))
+    assert archives(tmp_path / "elsewhere") == []
+    assert len(archives(tmp_path / "data" / "archive")) == 2

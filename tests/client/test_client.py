@@ -171,7 +171,21 @@ def test_a_server_that_is_no_gateway_is_told_of(script):
         GatewayClient(server.url).bundles()
 
 
-@pytest.mark.parametrize("url", ["", "ftp://host", "http://", "http:///path"])
+def test_a_token_goes_as_it_is_and_one_that_cannot_is_refused(script):
+    server = script((200, {}, b'{"items": []}'))
+
+    GatewayClient(server.url, "tök").bundles()
+
+    (_, _, headers, _) = server.requests[0]
+    sent = next(value for name, value in headers.items() if name.lower() == "authorization")
+    assert sent.encode("latin-1").decode() == "Bearer tök"
+    with pytest.raises(Invalid, match="control characters"):
+        GatewayClient(server.url, "a\nb")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ftp://host", "http://", "http:///path", "http://a/b c", "http://a:99999", "http://[a", "http://ü/"]
+)
 def test_a_url_that_is_none_is_refused(url):
     with pytest.raises(Invalid, match="no URL such as http://127.0.0.1:8080"):
         GatewayClient(url)

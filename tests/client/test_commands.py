@@ -7,7 +7,7 @@ import pytest
 
 from abstractgateway.cli import main
 from abstractgateway.cli.remote import answer_to, waits_of
-from abstractgateway.errors import Invalid
+from abstractgateway.errors import Invalid, Unavailable
 from abstractgateway.runtime.chain import verify_chain
 from tests.client.conftest import TOKEN
 from tests.commands import Said, said_by
@@ -59,19 +59,20 @@ def test_a_key_makes_starts_one(ag):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "text", "code"),
     [
-        (("hello", "--input", "[]"), "no JSON object"),
-        (("hello", "--input", "{"), "not valid JSON"),
-        (("hello", "--input", "@/nowhere"), "cannot be read"),
-        (("nope",), "Bundle not found"),
-        (("hello:nope",), "nope"),
+        (("hello", "--input", "[]"), "no JSON object", 2),
+        (("hello", "--input", "{"), "not valid JSON", 2),
+        (("hello", "--input", "@/nowhere"), "cannot be read", 2),
+        (("hello", "--deltas"), "goes with --watch", 2),
+        (("nope",), "Bundle not found", 1),
+        (("hello:nope",), "nope", 1),
     ],
 )
-def test_a_start_that_is_wrong_is_told_of_and_starts_nothing(ag, arguments, text):
+def test_a_start_that_is_wrong_is_told_of_and_starts_nothing(ag, arguments, text, code):
     said = ag("runs", "start", *arguments)
 
-    assert (said.code, said.out) == (1, "")
+    assert (said.code, said.out) == (code, "")
     assert text in said.err and said.err.startswith("abstractgateway: ")
     assert ag("runs", "list", "--json").out.strip() == '{\n  "items": []\n}'
 
@@ -206,4 +207,65 @@ def test_tool_calls_are_shown_with_their_arguments_and_approved_or_denied_in_a_w
 def test_deltas_of_a_start_go_with_watch(ag):
     said = ag("runs", "start", "hello", "--deltas")
 
-    assert (said.code, said.err) == (1, "abstractgateway: --deltas: goes with --watch\n")
+    assert (said.code, said.err) == (2, "abstractgateway: --deltas: goes with --watch\n")
+
+
+@pytest.mark.parametrize("arguments", [("runs", "show", ""), ("ledger", "export", " "), ("ledger", "verify", "")])
+def test_a_run_that_is_not_named_is_a_wrong_command_line(ag, capsys, arguments):
+    with pytest.raises(SystemExit) as raised:
+        ag(*arguments)
+
+    assert raised.value.code == 2
+    assert "use the id of a run, or latest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "watch", "latest", "--after", "-1"),
+        ("runs", "list", "--limit", "0"),
+        ("runs", "next", "latest", "--count", "x"),
+        ("ledger", "export", "latest", "--after", "1.5"),
+    ],
+)
+def test_a_number_that_is_none_is_a_wrong_command_line(ag, capsys, arguments):
+    with pytest.raises(SystemExit) as raised:
+        ag(*arguments)
+
+    assert raised.value.code == 2
+    assert "use a whole number from" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_watch_and_not_the_run(ag, asked, client, monkeypatch):
+    def interrupted(self, run_id, after, **given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("abstractgateway.client.GatewayClient.follow", interrupted)
+    said = ag("runs", "watch", asked)
+
+    assert said.code == 130
+    assert said.err == f"the run goes on; watch it with: abstractgateway runs watch {asked}\n"
+    assert client.get(asked)["status"] == "waiting"
+
+
+def test_what_runs_say_cannot_steer_the_terminal(ag, client):
+    evil = "\x1b[2J\x9b31m\u202eWho?"
+    run_id = ag("runs", "start", "ask", "--set", f"prompt={evil}").out.strip()
+    next(entry for entry in client.follow(run_id) if entry.record["status"] == "waiting")
+
+    for said in (ag("runs", "list"), ag("runs", "why", run_id)):
+        assert "\\x1b[2J\\x9b31m\\u202eWho?" in said.out
+        assert "\x1b" not in said.out
+
+
+def test_a_watch_says_when_the_gateway_goes_away_and_is_back(ag, asked, client, monkeypatch):
+    def follow(self, run_id, after, *, on_delta, on_away):
+        on_away(Unavailable("the gateway cannot be reached"))
+        on_away(None)
+        return iter(())
+
+    monkeypatch.setattr("abstractgateway.client.GatewayClient.follow", follow)
+    said = ag("runs", "watch", asked)
+
+    assert "the gateway cannot be reached; trying again\n" in said.out
+    assert "the gateway is back\n" in said.out

@@ -53,6 +53,18 @@ def test_a_lost_stream_is_opened_again_after_the_last_record(script, monkeypatch
     assert pauses == [0.2]
 
 
+def test_a_follower_hears_when_the_gateway_goes_away_and_is_back(script, monkeypatch):
+    full = (503, {}, b'{"detail": "too many streams", "code": "streams_full"}')
+    server = script((200, STREAM, steps(1)), full, full, (200, STREAM, steps(2) + DONE))
+    client, _ = patient(server.url, monkeypatch)
+    heard = []
+
+    entries = [entry.cursor for entry in client.follow("r", on_away=heard.append)]
+
+    assert entries == [1, 2]
+    assert [getattr(problem, "code", None) for problem in heard] == ["streams_full", None]
+
+
 def test_the_pause_that_the_stream_asks_for_is_kept(script, monkeypatch):
     server = script((200, STREAM, b"retry: 1500\n\n" + steps(1)), (200, STREAM, b"retry: 1500\n\n" + DONE))
     client, pauses = patient(server.url, monkeypatch)

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from abstractgateway.cli.printable import columns_of, fitted, padded
 from abstractgateway.cli.progress import Progress, step_line
 from abstractgateway.client import Entry
 
@@ -79,3 +80,41 @@ def test_a_record_is_one_line(record: dict[str, object], line: str | None) -> No
     begun = {"status": "completed", "node_id": "think", "started_at": "2026-01-01T00:00:00+00:00", **record}
 
     assert step_line(Entry(7, begun)) == line
+
+
+def test_the_line_that_moves_is_never_longer_than_the_terminal(monkeypatch) -> None:
+    monkeypatch.setattr("abstractgateway.cli.progress.terminal_columns", lambda output: 20)
+    terminal = Terminal()
+
+    with Progress(terminal) as progress:
+        progress.say("asking " + "很" * 40)
+        assert terminal.moved.wait(10)
+
+    frames = [frame for frame in terminal.getvalue().split("\r\033[K") if frame]
+    assert frames
+    assert all(columns_of(frame) <= 19 and frame.endswith("…") for frame in frames)
+
+
+def test_text_of_models_cannot_steer_the_terminal() -> None:
+    output = io.StringIO()
+
+    with Progress(output) as progress:
+        progress.stream("a\x1b]0;title\x07\tb\n")
+        progress.print("\x1b[1mdone")
+
+    assert output.getvalue() == "a\\x1b]0;title\\x07\tb\n\n\\x1b[1mdone\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("很很", 4, "很很"),
+        ("很很", 3, "很…"),
+        ("e\u0301e\u0301", 2, "e\u0301e\u0301"),
+    ],
+)
+def test_a_line_is_cut_where_the_terminal_ends(text: str, columns: int, shown: str) -> None:
+    assert fitted(text, columns) == shown
+    assert columns_of(padded(shown, columns)) == columns

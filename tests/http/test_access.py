@@ -201,3 +201,25 @@ def test_refusals_by_limits_can_be_read_by_an_allowed_page(make_gateway, serve_g
     for answer in (locked, long):
         assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
         assert "Retry-After" in answer.headers["access-control-expose-headers"]
+
+
+def test_no_answer_is_kept_unless_it_says_so_or_taken_for_something_else(live):
+    run_id = live.start(bundle_id="echo")
+    live.finish(run_id)
+
+    answers = [
+        live.ask("GET", path)
+        for path in (
+            "/runs",
+            "/bundles",
+            "/nowhere",
+            f"/runs/{run_id}",
+            f"/runs/{run_id}/ledger?limit=1",
+            "/runs?limit=x",
+        )
+    ]
+
+    kept = [answer.headers["cache-control"] for answer in answers]
+    assert {answer.headers["x-content-type-options"] for answer in answers} == {"nosniff"}
+    assert kept[:3] == ["no-store"] * 3 and kept[5] == "no-store"
+    assert kept[3:5] == ["private, no-cache", "private, max-age=31536000, immutable"]

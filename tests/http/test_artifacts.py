@@ -98,6 +98,22 @@ def test_a_range_outside_the_content_is_refused(live, path, asked):
     assert answer.headers["content-range"] == "bytes */10"
 
 
+@pytest.mark.parametrize("asked", ["items=0-1", "bytes=0-1,3-4", "bytes=x", "bytes=5-2"])
+def test_a_range_that_cannot_be_given_as_one_is_ignored(live, path, asked):
+    answer = live.ask("GET", path + "/content", f"Range: {asked}")
+
+    assert (answer.status, answer.body) == (200, CONTENT)
+
+
+def test_content_that_is_not_what_the_client_names_is_refused(live, path):
+    refused = live.ask("GET", path + "/content", 'If-Match: "another"')
+    given = live.ask("GET", path + "/content", f'If-Match: "{DIGEST}"')
+
+    assert (refused.status, refused.json["code"]) == (412, "precondition_failed")
+    assert DIGEST in refused.json["detail"]
+    assert (given.status, given.body) == (200, CONTENT)
+
+
 def test_content_that_the_client_has_is_not_sent_again(live, path):
     answer = live.ask("GET", path + "/content", f'If-None-Match: "{DIGEST}"', has_body=False)
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,7 @@ from abstractgateway.service.access import Access
 from abstractgateway.service.audit import AuditLog
 from abstractgateway.service.audit_files import verify
 from abstractgateway.stores.disk import Disk
+from tests.cli.processes import Client, environment, port_of, serve
 from tests.http.conftest import TOKEN, packed
 
 API = "/api/gateway"
@@ -77,7 +81,7 @@ def test_refusals_are_told_and_reads_are_not(live):
     assert told == [
         ("POST", 401, "unauthorized"),
         ("GET", 401, "unauthorized"),
-        ("POST", 404, "not_found"),
+        ("POST", 404, "bundle_not_found"),
     ]
 
 
@@ -155,11 +159,17 @@ def test_a_full_disk_refuses_writes_where_the_log_is_required(full, serve_gatewa
     start()
     log = gateway.access.audit
     with log._lock:
-        log._lock.wait_for(lambda: log._failure is not None, 5)
+        assert log._lock.wait_for(lambda: log._failure is not None, 5)
+    begun = len(gateway.calls)
     refused, read = start(), connect_to(server).send("GET", f"{API}/runs").answer()
+    did = [name for name, _ in gateway.calls[begun:]]
+    shown = connect_to(server).send("GET", "/metrics").answer().body.decode()
     disk.is_full = False
     assert log.flush()
 
+    assert did == (["runs.list"] if is_required else ["runs.start", "runs.list"])
+    assert "\nabstractgateway_audit_failing 1\n" in shown
+    assert "\nabstractgateway_audit_entries_waiting 2\n" in shown
     assert refused.status == (503 if is_required else 200)
     if is_required:
         assert refused.json["code"] == "audit_unavailable"
@@ -168,3 +178,28 @@ def test_a_full_disk_refuses_writes_where_the_log_is_required(full, serve_gatewa
     assert read.status == 200
     assert start().status == 200
     log.close()
+    assert verify(log._file.path.parent)[:3] == (4, 1, ())
+    assert "\nabstractgateway_audit_failing 0\n" in connect_to(server).send("GET", "/metrics").answer().body.decode()
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_a_log_that_goes_on(tmp_path):
+    env = environment(tmp_path, "file", AUDIT_LOG="1")
+    with serve(env=env) as process:
+        client = Client(port_of(process))
+        for _ in range(5):
+            client.start(bundle_id="hello")
+        process.end(signal.SIGKILL)
+    with (tmp_path / "audit_log.jsonl").open("ab") as file:
+        file.write(b'{"seq":99,"ts":"2026')  # as a kill in the middle of a write leaves it
+    check = [sys.executable, "-m", "abstractgateway", "audit", "verify"]
+
+    before = subprocess.run(check, env=env, capture_output=True, text=True)
+    with serve(env=env) as process:
+        Client(port_of(process)).start(bundle_id="hello")
+        process.end()
+    after = subprocess.run(check, env=env, capture_output=True, text=True)
+
+    assert (before.returncode, after.returncode) == (0, 0), before.stderr + after.stderr
+    assert "a crash left 20 bytes of an entry here" in before.stdout
+    assert "says that a crash had left 20 bytes of an entry before it" in after.stdout
+    assert "each as it was written" in after.stdout

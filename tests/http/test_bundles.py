@@ -211,7 +211,7 @@ def test_a_gateway_on_one_bundle_file_can_neither_install_nor_remove(go_live, tm
     only = tmp_path / "only.flow"
     only.write_bytes(packed())
     live = go_live()
-    live.service.bundles._host.flows_dir = only
+    live.service.bundles._host.source.directory = only
 
     uploaded = live.upload(packed())
     removed = live.ask("DELETE", "/bundles/echo")

@@ -57,11 +57,11 @@ def test_of_a_run_named_twice_the_last_cursor_counts(live):
     [
         ({}, "missing", "runs"),
         ({"runs": {}}, "list_type", "runs"),
-        ({"runs": [{"after": 1}]}, "missing", "runs"),
-        ({"runs": ["r"]}, "missing", "runs"),
-        ({"runs": [{"run_id": 5}]}, "string_type", "runs"),
-        ({"runs": [{"run_id": "r", "after": -1}]}, "greater_than_equal", "runs"),
-        ({"runs": [{"run_id": "r", "after": True}]}, "int_type", "runs"),
+        ({"runs": [{"after": 1}]}, "missing", "runs 0 run_id"),
+        ({"runs": [{"run_id": "r"}, "r"]}, "model_attributes_type", "runs 1"),
+        ({"runs": [{"run_id": 5}]}, "string_type", "runs 0 run_id"),
+        ({"runs": [{"run_id": "r", "after": -1}]}, "greater_than_equal", "runs 0 after"),
+        ({"runs": [{"run_id": "r", "after": True}]}, "int_type", "runs 0 after"),
         ({"runs": [{"run_id": "r"}] * 1_001}, "too_long", "runs"),
         ({"runs": [], "limit": 0}, "greater_than_equal", "limit"),
         ({"runs": [], "limit": 2_001}, "less_than_equal", "limit"),
@@ -72,7 +72,22 @@ def test_a_wrong_batch_is_refused(live, body, kind, place):
     answer = live.ask("POST", "/runs/ledger/batch", body=body)
 
     assert answer.status == 422
-    assert [(item["type"], item["loc"]) for item in answer.json["detail"]] == [(kind, ["body", place])]
+    (problem,) = answer.json["detail"]
+    assert (problem["type"], " ".join(map(str, problem["loc"]))) == (kind, f"body {place}")
+
+
+def test_a_wrong_cursor_of_a_batch_is_quoted_itself(live):
+    answer = live.ask("POST", "/runs/ledger/batch", body={"runs": [{"run_id": "r"}, {"run_id": "r", "after": -1}]})
+
+    assert answer.json["detail"] == [
+        {
+            "type": "greater_than_equal",
+            "loc": ["body", "runs", 1, "after"],
+            "msg": "Input should be greater than or equal to 0",
+            "input": -1,
+            "ctx": {"ge": 0},
+        }
+    ]
 
 
 def test_a_full_page_may_be_kept_and_the_last_one_not(live):
@@ -83,7 +98,7 @@ def test_a_full_page_may_be_kept_and_the_last_one_not(live):
 
     assert "immutable" in full.headers["cache-control"]
     assert "private" in full.headers["cache-control"]
-    assert "cache-control" not in rest.headers
+    assert rest.headers["cache-control"] == "no-store"
 
 
 def test_waiting_ends_with_the_next_record(gateway, connect):

@@ -86,6 +86,19 @@ def test_more_requests_at_once_than_may_be_are_refused(held, serve_gateway, conn
     assert connect_to(server).send("GET", RUNS).answer().status == 200
 
 
+def test_with_fewer_threads_than_may_be_at_once_requests_wait_and_none_is_refused(held, serve_gateway, connect_to):
+    make, begun, go_on = held
+    gateway = make(max_concurrency=9)
+    server = serve_gateway(gateway)
+
+    sent = [connect_to(server).send("GET", RUNS) for _ in range(20)]
+    assert all(begun.acquire(timeout=10) for _ in range(8))
+    assert not begun.acquire(blocking=False)
+    go_on.set()
+
+    assert [client.answer().status for client in sent] == [200] * 20
+
+
 def test_a_client_has_only_so_many_streams_and_may_have_others_when_they_end(serve_gateway, make_gateway, connect_to):
     gateway = make_gateway(max_client_sse=2)
     gateway.ledger.append("r", b"{}")
@@ -198,11 +211,22 @@ def test_json_that_others_would_read_otherwise_is_refused_and_starts_nothing(liv
     assert live.ask("GET", "/runs").json["items"] == []
 
 
-def test_of_a_key_that_comes_twice_the_last_value_counts_for_every_check(make_gateway, serve_gateway, connect_to):
-    gateway = make_gateway()
-    server = serve_gateway(gateway)
-    body = b'{"bundle_id":"ask","session_id":"a","session_id":"b"}'
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/runs/start", b'{"bundle_id":"ask","session_id":"a","session_id":"b"}'),
+        ("POST", "/runs/start", b'{"bundle_id":"ask","input_data":{"list":[{"session_id":1,"session_id":1}]}}'),
+        ("POST", "/runs/start", b'{"bundle_id":"ask","session_id":"a","session\\u005fid":"b"}'),
+        ("POST", "/commands", b'{"command_id":"c","run_id":"a","run_id":"b","type":"cancel"}'),
+        ("POST", "/runs/ledger/batch", b'{"runs":[{"run_id":"a","session_id":0,"session_id":1}]}'),
+        ("POST", "/visualflows", b'{"name":"n","nodes":[{"session_id":"a","session_id":"b"}]}'),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused_by_name_and_nothing_happens(live, method, path, body):
+    answer = live.ask(method, path, "Content-Type: application/json", body=body)
 
-    connect_to(server).send("POST", f"{RUNS}/start", "Content-Type: application/json", body=body).answer()
-
-    assert gateway.calls[0][1]["session_id"] == "b"
+    assert (answer.status, answer.json["code"]) == (422, "json_invalid")
+    key = "run_id" if path == "/commands" else "session_id"
+    assert f"the key '{key}' comes more than once" in answer.json["detail"][0]["ctx"]["error"]
+    assert live.ask("GET", "/runs").json["items"] == []
+    assert live.ask("GET", "/visualflows").json == []

@@ -147,3 +147,22 @@ def test_the_page_loads_nothing_from_elsewhere(ask):
 
 def test_the_old_address_of_the_page_works(ask):
     assert ask("GET", "/redoc").body == ask("GET", "/docs").body
+
+
+def test_routes_are_grouped_and_every_group_says_what_it_is_about(document):
+    described = {group["name"]: group["description"] for group in document["tags"]}
+    used = {operation["tags"][0]: path for path, _, operation in operations(document)}
+
+    assert described.keys() == used.keys()
+    assert all(re.fullmatch(r"[^:\n]+: [^\n]+\.", about) for about in described.values())
+    probes = [path for path, _, operation in operations(document) if operation["tags"] == ["process"]]
+    assert probes == ["/api/health", "/api/gateway/ping", "/livez", "/readyz", "/metrics"]
+
+
+def test_a_default_has_the_type_of_its_input(document):
+    kinds = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "array": list}
+    for path, method, operation in operations(document):
+        for parameter in operation["parameters"]:
+            schema = parameter["schema"]
+            if "default" in schema:
+                assert isinstance(schema["default"], kinds[schema["type"]]), (path, method, parameter["name"])

@@ -183,3 +183,38 @@ def test_a_listener_hears_of_a_command_that_changed_no_run(live):
     live.ask("POST", "/commands", body=command("nobody", command_id="c2"))
     assert live.ask("GET", "/commands/c2", "Prefer: wait=5").status == 200
     assert not heard.is_set()
+
+
+def test_a_snapshot_that_takes_long_to_make_delays_no_stream(live, post, connect_to, monkeypatch):
+    live.upload(ASK.read_bytes())
+    asked = live.start(bundle_id="ask", input_data={"prompt": "Who?"})
+    stream = connect_to(live.server).stream(asked, version="1.0")
+    stream.read_until(b'"status":"waiting"')
+    may_end = threading.Event()
+    make = live.service.runs.snapshot
+
+    def slowly(run_id):
+        assert run_id == asked or may_end.wait(PATIENCE_S)
+        return make(run_id)
+
+    monkeypatch.setattr(live.service.runs, "snapshot", slowly)
+    waiting = post(live, START, {"bundle_id": "echo"}, "Prefer: wait=30")
+    waiting.read_until(b"\r\n\r\n ")
+
+    live.ask("POST", "/commands", body=command(asked, "resume", payload={"payload": {"response": "Bob"}}))
+    stream.read_until(b"event: done")
+
+    assert not may_end.is_set()
+    may_end.set()
+    assert json.loads(waiting.read_to_end())["run"]["status"] == "completed"
+
+
+def test_an_answer_that_cannot_be_made_is_what_is_known(live, post, monkeypatch):
+    def fail(run_id):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(live.service.runs, "snapshot", fail)
+
+    answer = post(live, START, {"bundle_id": "echo"}, "Prefer: wait=30").answer()
+
+    assert list(answer.json) == ["run_id"]

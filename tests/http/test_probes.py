@@ -57,3 +57,11 @@ def test_readiness_comes_back_and_is_not_probed_more_than_once_a_second(tmp_path
     clock.move(1.1)
 
     readiness.check()
+
+
+def test_a_client_learns_whether_its_token_is_accepted(live):
+    told = live.ask("GET", "/ping")
+    refused = live.ask("GET", "/ping", "Authorization: Bearer another-token-of-some-length")
+
+    assert (told.status, told.json["ok"], told.json["status"]) == (200, True, "healthy")
+    assert refused.status == 401

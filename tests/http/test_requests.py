@@ -207,7 +207,7 @@ def test_the_ledger_of_an_unknown_run_is_empty(ask):
             {
                 "type": "less_than_equal",
                 "loc": ["query", "heartbeat_s"],
-                "msg": "Input should be less than or equal to 60.0",
+                "msg": "Input should be less than or equal to 60",
                 "input": "60.1",
                 "ctx": {"le": 60.0},
             },

@@ -64,6 +64,9 @@ def test_a_run_that_the_client_knows_is_not_sent_again(live, run_id):
     again = live.ask("GET", f"/runs/{run_id}", f"If-None-Match: {first.headers['etag']}", has_body=False)
     other = live.ask("GET", f"/runs/{run_id}", 'If-None-Match: "0-0"')
 
+    changed = live.ask("GET", f"/runs/{run_id}", 'If-Match: "0-0"')
+
+    assert (changed.status, changed.json["code"]) == (412, "precondition_failed")
     assert first.headers["etag"].startswith(f'"{first.json["revision"]}-')
     assert (again.status, again.headers["etag"]) == (304, first.headers["etag"])
     assert other.json == first.json

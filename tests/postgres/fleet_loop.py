@@ -29,8 +29,9 @@ from typing import Any
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores.base import RunQuery, Stores
 from tests.cli.kill_loop import GONE, MODEL_CALLS, Effects, _compare_effects, _node, write_bundle
-from tests.cli.processes import PATIENCE_S, Client, Process, environment, port_of, question_in
-from tests.postgres.proxy import Proxy
+from tests.cli.processes import PATIENCE_S, Client, Process, environment, question_in
+from tests.postgres.networks import Namespace, Proxied
+from tests.postgres.pair import Pair
 from tests.postgres.server import Server
 
 RUNNER = str(Path(__file__).with_name("scripted_runner.py"))
@@ -46,9 +47,13 @@ class Away(OSError):
 class PatientClient(Client):
     """A client that is told of 503 by `Away`, and names its requests, so that it may repeat them."""
 
+    def __init__(self, place: tuple[str, int]) -> None:
+        super().__init__(place[1])
+        self.host = place[0]
+
     def call(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         headers = {**self._headers, **({"Idempotency-Key": key} if key is not None else {})}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_S)
         try:
             content = json.dumps(body) if body is not None else None
             connection.request("POST" if body is not None else "GET", path, content, headers)
@@ -87,9 +92,17 @@ class FleetWork:
 
 
 class Fleet:
-    """The processes by name, and the network of each."""
+    """The processes by name, and the network of each, with `in_namespaces` one of Linux; `apis` is where those are."""
 
-    def __init__(self, directory: Path, server: Server, *, runners: int = 3, apis: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        server: Server | Pair,
+        *,
+        runners: int = 3,
+        apis: int = 2,
+        in_namespaces: bool = False,
+    ) -> None:
         self.server = server
         self.url = server.new_database()
         self._directory = directory
@@ -99,15 +112,23 @@ class Fleet:
         write_bundle(directory / "flows" / "busy.flow")
         write_tick(directory / "flows" / "tick.flow")
         self.runners = [f"runner{number}" for number in range(runners)]
-        self.apis = {f"api{number}": _free_port() for number in range(apis)}
-        self.networks = {name: Proxy(server.port) for name in (*self.runners, *self.apis)}
+        names = (*self.runners, *(f"api{number}" for number in range(apis)))
+        self.networks: dict[str, Namespace | Proxied] = {
+            name: Namespace(number, server.ports) if in_namespaces else Proxied(server.ports)
+            for number, name in enumerate(names, 1)
+        }
+        self.apis = {name: (self.networks[name].address, _free_port()) for name in names[runners:]}
         self.processes: dict[str, Process] = {}
 
     def __enter__(self) -> Fleet:
-        for name in (*self.runners, *self.apis):
-            self.begin(name)
-        for name in (*self.runners, *self.apis):
-            self.wait_for(name)
+        try:
+            for name in (*self.runners, *self.apis):
+                self.begin(name)
+            for name in (*self.runners, *self.apis):
+                self.wait_for(name)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -123,25 +144,27 @@ class Fleet:
 
     def wait_for(self, name: str) -> None:
         process = self.processes[name]
-        port_of(process) if name in self.apis else process.wait_for_line("drives")
+        process.wait_for_line(r"on http://" if name in self.apis else "drives")
 
     def begin(self, name: str) -> None:
-        database = self.url.rpartition("/")[2]
+        network = self.networks[name]
+        places = ",".join(f"{network.host}:{port}" for port in network.ports)
         env = environment(
             self._directory / name,
             "postgres",
             FLOWS_DIR=self._directory / "flows",
-            DATABASE_URL=self.server.url(database, port=self.networks[name].port),
+            DATABASE_URL=f"postgresql://postgres@{places}/{self.url.rpartition('/')[2]}",
             LEASE_S=LEASE_S,
             PROVIDER="scripted",
             MODEL="scripted",
         )
         env["OUTSIDE"] = str(self.outside)
         if name in self.apis:
-            command = ["-m", "abstractgateway", "serve", "--no-runner", "--port", str(self.apis[name])]
-            self.processes[name] = Process(*command, env=env)
+            host, port = self.apis[name]
+            command = ["-m", "abstractgateway", "serve", "--no-runner", "--host", host, "--port", str(port)]
         else:
-            self.processes[name] = Process(RUNNER, env=env)
+            command = [RUNNER]
+        self.processes[name] = Process(*command, env=env, prefix=network.prefix)
 
     def end(self, name: str, number: int) -> int:
         """End a process with a signal and return its exit code."""
@@ -166,6 +189,8 @@ class Chaos:
             "api cut off": lambda: self._cut_off(chance.choice(list(fleet.apis)), (0.2, 1.0)),
             "server restarted": self._restart_server,
         }
+        if isinstance(fleet.server, Pair):
+            self.faults["primary killed, its replica took over"] = self._fail_over
 
     def _a_runner(self) -> str:
         return self._chance.choice(self._fleet.runners)
@@ -193,9 +218,15 @@ class Chaos:
         self._fleet.start(name)
 
     def _cut_off(self, name: str, leases: tuple[float, float]) -> None:
-        self._fleet.networks[name].cut_now(stays_away=True)
+        self._fleet.networks[name].cut()
         time.sleep(self._chance.uniform(*leases) * LEASE_S)
         self._fleet.networks[name].heal()
+
+    def _fail_over(self) -> None:
+        assert isinstance(self._fleet.server, Pair)
+        self._fleet.server.fail_over()
+        time.sleep(self._chance.uniform(0.0, 1.0) * LEASE_S)
+        self._fleet.server.restore()
 
     def _restart_server(self) -> None:
         if self._chance.random() < 0.5:
@@ -310,12 +341,13 @@ def to_the_end(client: Client, run_id: str, done: FleetWork, over: threading.Eve
 
 def run_fleet(
     directory: Path,
-    server: Server,
+    server: Server | Pair,
     rounds: int,
     *,
     seed: int = 0,
     faults: tuple[str, ...] = (),
     commands_measured: int = 0,
+    in_namespaces: bool = False,
     on_round: Callable[[str], None] = lambda name: None,
 ) -> FleetWork:
     """Disturb a fleet `rounds` times, and return what was acknowledged after all of it has been found again.
@@ -327,7 +359,7 @@ def run_fleet(
     """
     chance = random.Random(seed)
     done = FleetWork()
-    with Fleet(directory, server) as fleet:
+    with Fleet(directory, server, in_namespaces=in_namespaces) as fleet:
         chaos = Chaos(fleet, chance)
         names = faults or tuple(chaos.faults)
         for _ in range(commands_measured):

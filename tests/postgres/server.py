@@ -8,6 +8,7 @@ must run.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import pwd
@@ -27,13 +28,15 @@ from typing import Any
 import pytest
 
 from abstractgateway.stores.base import Stores
+from tests.postgres.networks import SERVER_HOST, TRUSTED
 
 KEPT_DATABASES = 12
 """A test has one or a few. Emptying one that earlier tests used costs a tenth of making one."""
 EMPTY = """
 SET search_path = abstractgateway;
 DELETE FROM runs; DELETE FROM run_deltas; DELETE FROM ledger; DELETE FROM commands; DELETE FROM writers;
-DELETE FROM artifacts; DELETE FROM blobs; DELETE FROM removed_runs; DELETE FROM runners; UPDATE counters SET value = 0;
+DELETE FROM artifacts; DELETE FROM blobs; DELETE FROM removed_runs; DELETE FROM runners; DELETE FROM shelf;
+UPDATE counters SET value = 0;
 """
 TEMPLATE = "gateway_template"
 SECRETIVE = "secretive"
@@ -45,38 +48,61 @@ class NoServer(Exception):
 
 
 class Server:
-    """One cluster on a loopback port; `stop` throws it away."""
+    """One cluster on a loopback port; `stop` throws it away. It is a copy that follows another, if there is one."""
 
-    def __init__(self, *, fsync: bool = False, encoding: str = "UTF8") -> None:
+    def __init__(
+        self,
+        *,
+        fsync: bool = False,
+        encoding: str = "UTF8",
+        port: int | None = None,
+        following: int | None = None,
+        is_open: bool = False,
+    ) -> None:
+        """Make and start a server: a copy of the one at the port `following`, or a new one.
+
+        With `is_open` it also listens where network namespaces find it.
+        """
         self._user = _unprivileged()
         self.bin = _reachable(_find_bin(), self._user)
         in_memory = Path("/dev/shm")
         self.top = Path(tempfile.mkdtemp(prefix="gateway-pg-", dir=_writable(in_memory) if not fsync else None))
         self.data = self.top / "data"
-        self.port = _free_port()
+        self.port = port or _free_port()
+        self.ports: tuple[int, ...] = (self.port,)
         if self._user is not None:
             os.chown(self.top, self._user, -1)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._databases: deque[str] = deque()
         self._template_is_made = False
-        locale = ["--locale=C"] if encoding != "UTF8" else ["--locale=C.UTF-8"]
-        options = ["-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", encoding, *locale, "--no-sync"]
-        self._run("initdb", *options)
+        if following is None:
+            self._make(encoding)
+        else:
+            whom = f"host=127.0.0.1 port={following} user=postgres application_name=replica"
+            self._run("pg_basebackup", "-d", whom, "-D", str(self.data), "-R", "-c", "fast", "--no-sync")
         settings = {
-            "listen_addresses": "'127.0.0.1'",
+            "listen_addresses": f"'127.0.0.1,{SERVER_HOST}'" if is_open else "'127.0.0.1'",
             "port": self.port,
             "unix_socket_directories": f"'{self.top}'",
             "fsync": "on" if fsync else "off",
             "shared_buffers": "64MB",
             "max_connections": 200,
             "log_min_messages": "fatal",
+            "wal_receiver_timeout": "2s",
+            "wal_retrieve_retry_interval": "100ms",
         }
         with (self.data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
-        rules = (self.data / "pg_hba.conf").read_text()
-        (self.data / "pg_hba.conf").write_text(f"host all {SECRETIVE} all scram-sha-256\n{rules}")
         self.start()
+
+    def _make(self, encoding: str) -> None:
+        locale = ["--locale=C"] if encoding != "UTF8" else ["--locale=C.UTF-8"]
+        options = ["-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", encoding, *locale, "--no-sync"]
+        self._run("initdb", *options)
+        rules = (self.data / "pg_hba.conf").read_text()
+        rules += f"host all postgres {TRUSTED} trust\n"
+        (self.data / "pg_hba.conf").write_text(f"host all {SECRETIVE} all scram-sha-256\n{rules}")
 
     def url(self, database: str = "postgres", *, port: int | None = None, user: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
@@ -103,6 +129,19 @@ class Server:
             self._databases.append(name)
         return self.url(name)
 
+    def processor_s(self) -> float:
+        """Return the processor time that the server's processes have used, in seconds; Linux only."""
+        assert self._process is not None
+        own = str(self._process.pid)
+        ticks = 0
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text().rpartition(") ")[2].split()
+                parent, user, system, *of_ended = stat[1], *stat[11:15]
+                ticks += (int(user) + int(system)) * (own in (parent, entry.name))
+                ticks += sum(map(int, of_ended)) * (own == entry.name)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def start(self) -> None:
         log = (self.top / "log").open("ab")
         command = [str(self.bin / "postgres"), "-D", str(self.data)]
@@ -115,6 +154,10 @@ class Server:
     def kill(self) -> None:
         """End the server as a power loss would, as far as a process can."""
         self._end(signal.SIGQUIT)
+
+    def kill_hard(self) -> None:
+        """End the server with a signal that it cannot catch; its own processes notice that and end."""
+        self._end(signal.SIGKILL)
 
     def restart(self) -> None:
         self._end(signal.SIGINT)

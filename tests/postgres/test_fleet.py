@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from abstractgateway_postgres.batch import Batch
 from abstractgateway_postgres.database import Connection
 from abstractgateway_postgres.fleet import Fleet
 from tests.postgres.fleet_loop import run_fleet
+from tests.postgres.networks import ServerHost, can_make_namespaces
+from tests.postgres.pair import Pair
 from tests.postgres.server import Server, shared
 from tests.stores.shapes import a_command, a_run, save, write
 
@@ -173,6 +175,7 @@ def test_a_commit_that_stands_still_on_its_way_does_not_hold_up_the_others(
             assert may_go_on.wait(PATIENCE_S)
         admit(batch)
 
+    monkeypatch.setattr(Batch, "presume", lambda batch: False)
     monkeypatch.setattr(Batch, "admit", stand_still)
     decided = threading.Event()
     errors: list[Exception | None] = []
@@ -330,6 +333,22 @@ def test_a_disturbed_fleet_loses_nothing_and_does_nothing_twice(tmp_path: Path) 
         done = run_fleet(tmp_path, server, 2, faults=("runner killed", "runner stopped beyond its lease"))
     finally:
         server.stop()
+
+    assert len(done.runs) >= 2
+    assert len(done.commands) >= 2
+
+
+def test_a_fleet_on_networks_of_its_own_goes_on_when_a_replica_takes_over(tmp_path: Path) -> None:
+    """Where namespaces cannot be made, the networks are proxies."""
+    shared()
+    in_namespaces = can_make_namespaces()
+    faults = ("primary killed, its replica took over", "runner cut off")
+    with ServerHost() if in_namespaces else nullcontext():
+        pair = Pair(is_open=in_namespaces)
+        try:
+            done = run_fleet(tmp_path, pair, 2, faults=faults, in_namespaces=in_namespaces)
+        finally:
+            pair.stop()
 
     assert len(done.runs) >= 2
     assert len(done.commands) >= 2

@@ -175,6 +175,7 @@ def test_what_a_commit_relied_on_does_not_change_behind_its_back(
 
     with closing(open_postgres_stores(url)) as one, closing(open_postgres_stores(url)) as two:
         save(one, a_run("r1"))
+        monkeypatch.setattr(Batch, "presume", lambda batch: False)
         monkeypatch.setattr(Batch, "admit", admit_slowly)
         thread = threading.Thread(target=one.commit, args=(first,))
         thread.start()
@@ -185,3 +186,16 @@ def test_what_a_commit_relied_on_does_not_change_behind_its_back(
         thread.join()
 
         assert one.runs.row(first.runs[0].run_id).revision == first.runs[0].expected + 1
+
+
+def test_large_checkpoints_are_compressed_the_quick_way_where_the_server_can(tmp_path: Path) -> None:
+    url = url_of(tmp_path)
+    with closing(open_postgres_stores(url)) as stores:
+        save(stores, a_run("r1", vars={"text": "words " * 1000}))
+    can = shared().execute("SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'")
+    if can != [(True,)]:
+        pytest.skip("this PostgreSQL is without LZ4")
+
+    found = shared().execute("SELECT pg_column_compression(body) FROM abstractgateway.runs", url.rpartition("/")[2])
+
+    assert found == [("lz4",)]

@@ -29,6 +29,8 @@ from abstractgateway.runtime.offloading import (
     MARK,
     is_offloaded,
     is_owned_by_run,
+    offload_large_values,
+    output_json_of,
     output_of,
     rehydrate,
     rehydrate_record,
@@ -295,6 +297,7 @@ def test_an_ended_run_is_small_and_reads_as_it_was(world: World) -> None:
     assert (state.vars["_temp"]["long"], state.vars["seen"]) == (LONG, {"list": MANY})
     assert "offloaded" not in state.vars["_runtime"]
     assert output_of(stored, world.stores.artifacts) == state.output
+    assert loads(output_json_of(stored, world.stores.artifacts)) == state.output
     assert vars_of(stored, world.stores.artifacts) == state.vars
 
 
@@ -500,6 +503,30 @@ def test_an_output_of_abstractruntime_is_read_back(world: World) -> None:
     world.stores.runs.save(state)
 
     assert runtime_of(world, {}).get_state(state.run_id).output == {"answer": 1}
+
+
+def test_the_json_of_an_output_is_that_of_its_value(world: World) -> None:
+    state = RunState.new(workflow_id="w", entry_node="n")
+    old = foreign(world, b' {"a" : 1}\n', run_id=state.run_id, source="run_output_offload", kind="json")
+    ours = {
+        "text": LONG,
+        "first": MANY,
+        '\u0000 "quoted"': [MANY, 1, [LONG]],
+        "alike": {"$artifact": "x", MARK: "json"},
+    }
+    left = offload_large_values(
+        ours, artifact_store=world.stores.artifacts, run_id=state.run_id, max_inline_bytes=100, root_path="output"
+    )
+    state.status, state.output = (
+        RunStatus.COMPLETED,
+        {**left, "old": old, "gone": {"$artifact": "0" * 32, MARK: "json"}},
+    )
+
+    found = loads(output_json_of(state, world.stores.artifacts))
+
+    assert found == {**ours, "old": {"a": 1}, "gone": {"$artifact": "0" * 32, MARK: "json"}}
+    assert found == output_of(state, world.stores.artifacts, is_lenient=True)
+    assert output_json_of(state, None) == dumps(state.output)
 
 
 @pytest.mark.parametrize("fields", [{"source": "upload"}, {"run_id": "other"}, {"writer": "abstractgateway"}])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from abstractgateway.security.audit import copied_headers, query_names
 from abstractgateway.service.audit import MOST_WAITING, AuditLog
 from abstractgateway.service.audit_files import ChainFile, rotated_files, verify
 from abstractgateway.stores.disk import Disk
-from abstractgateway.testing import ManualClock
+from abstractgateway.testing import FaultyDisk, ManualClock
+from abstractgateway.testing.disk import PowerLoss
 
 
 class FullDisk(Disk):
@@ -188,10 +190,44 @@ def test_what_a_crash_left_of_a_line_was_no_entry(tmp_path):
     lines = written(tmp_path, 3)
     (tmp_path / "audit_log.jsonl").write_bytes(b"".join(lines) + b'{"seq":4,"ts"')
 
+    notes = [note.text for note in verify(tmp_path).notes]
+    assert findings(tmp_path) == []
     after = written(tmp_path, 1)
 
-    assert len(after) == 4
+    assert notes == [
+        "a crash left 13 bytes of an entry here; they are cut off when the log goes on, and an entry will say so"
+    ]
+    told = json.loads(after[3])
+    assert len(after) == 5
+    assert (told["seq"], told["event"], told["bytes"]) == (4, "torn_line_removed", 13)
+    assert verify(tmp_path)[:3] == (5, 1, ())
+    assert [note.text for note in verify(tmp_path).notes] == [
+        "entry 4 says that a crash had left 13 bytes of an entry before it"
+    ]
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b'{"seq":"x"}', b"[]", None])
+def test_a_damaged_or_missing_note_of_the_end_is_found_and_made_anew(tmp_path, note):
+    written(tmp_path, 3)
+    end = tmp_path / "audit_log.end"
+    end.unlink()
+    if note is not None:
+        end.write_bytes(note)
+
+    assert findings(tmp_path) == ["0: the file that names the end of the log is missing"]
+    written(tmp_path, 1)
+
     assert findings(tmp_path) == []
+    assert verify(tmp_path).entries == 4
+
+
+def test_a_line_that_is_hashed_and_has_no_number_is_no_entry(tmp_path):
+    lines = written(tmp_path, 3)
+    signed = b'{"seq":"x","prev":"0"'
+    forged = signed + b',"hash":"' + hashlib.sha256(signed).hexdigest().encode() + b'"}\n'
+    (tmp_path / "audit_log.jsonl").write_bytes(b"".join([*lines[:2], forged]))
+
+    assert findings(tmp_path)[0] == "3: the entry was changed, or is none"
 
 
 def test_lines_taken_away_stay_missing_although_the_log_goes_on(tmp_path):
@@ -214,7 +250,7 @@ def test_a_log_of_the_original_is_put_aside_and_not_looked_into(tmp_path):
 
 
 def test_a_directory_without_a_log_is_sound(tmp_path):
-    assert verify(tmp_path) == (0, 0, ())
+    assert verify(tmp_path) == (0, 0, (), ())
 
 
 def test_a_full_disk_costs_no_entry_and_no_half_of_one(tmp_path):
@@ -278,6 +314,153 @@ def test_entries_that_could_not_be_kept_are_counted_in_the_log(tmp_path):
 
     last = json.loads((tmp_path / "audit_log.jsonl").read_bytes().splitlines()[-1])
     assert (last["event"], last["count"]) == ("entries_lost", 7)
+    assert findings(tmp_path) == []
+    assert [note.text for note in verify(tmp_path).notes] == [
+        f"entry {MOST_WAITING + 1} says that 7 entries were lost before it"
+    ]
+
+
+def measures(log: AuditLog) -> dict[str, float]:
+    return {family.name.removeprefix("abstractgateway_audit_"): family.samples[0][1] for family in log.families()}
+
+
+def test_what_a_full_disk_costs_is_measured_and_logged(tmp_path, caplog):
+    disk = FullDisk()
+    log = log_of(tmp_path, disk)
+    log.note({"path": "/0"})
+    assert log.flush()
+    before = measures(log)
+
+    disk.is_full = True
+    for _ in range(MOST_WAITING + 7):
+        log.note({"path": "/"})
+    with log._lock:
+        assert log._lock.wait_for(lambda: measures(log)["failing"], 5)
+    during = measures(log)
+    disk.is_full = False
+    assert log.flush()
+    log.close()
+
+    assert before == {"entries_total": 1, "entries_lost_total": 0, "entries_waiting": 0, "failing": 0}
+    assert during == {"entries_total": 1, "entries_lost_total": 7, "entries_waiting": MOST_WAITING, "failing": 1}
+    assert measures(log) == {
+        "entries_total": MOST_WAITING + 1,
+        "entries_lost_total": 7,
+        "entries_waiting": 0,
+        "failing": 0,
+    }
+    said = caplog.text
+    assert "the audit log cannot be written: [Errno 28] No space left on device" in said
+    assert f"{MOST_WAITING} entries wait for the audit log; further ones are lost, and counted" in said
+    assert "7 entries of the audit log were lost; the log says so" in said
+    assert "the audit log can be written again" in said
+
+
+def test_what_was_never_written_is_told_at_the_end(tmp_path, caplog):
+    disk = FullDisk()
+    disk.is_full = True
+    log = log_of(tmp_path, disk)
+    log.note({"path": "/"})
+    assert disk.was_tried.wait(5)
+
+    log.close()
+
+    assert "1 entries of the audit log were never written" in caplog.text
+
+
+class UnsureDisk(Disk):
+    """A disk that cannot sync for a while."""
+
+    def __init__(self) -> None:
+        self.is_broken = True
+        self.was_tried = threading.Event()
+
+    def sync_path(self, path: Path) -> None:
+        if self.is_broken:
+            self.was_tried.set()
+            raise OSError(errno.EIO, "Input/output error")
+        super().sync_path(path)
+
+
+def test_a_log_that_could_not_be_synced_is_no_problem_once_it_was(tmp_path):
+    disk = UnsureDisk()
+    config = GatewayConfig(data_dir=tmp_path, audit_log_required=True)
+    log = AuditLog.of(config, disk=disk)
+    log.note({"path": "/"})
+    assert disk.was_tried.wait(5)
+    with log._lock:
+        assert log._lock.wait_for(lambda: log.problem() == "Input/output error", 5)
+
+    disk.is_broken = False
+
+    with log._lock:
+        assert log._lock.wait_for(lambda: log.problem() is None, 5)
+    log.close()
+
+
+def write_until_it_fails(directory: Path, disk: FaultyDisk, known: list[str]) -> None:
+    """Write numbered entries in small files; `known` gets those that were accepted."""
+    file = ChainFile(directory, max_bytes=350, rotations=2, clock=ManualClock(), disk=disk)
+    for number in range(5):
+        try:
+            file.append([{"path": f"/{number}"}])
+            known.append(f"/{number}")
+        except (OSError, PowerLoss):
+            return
+
+
+def paths_in(directory: Path) -> list[str]:
+    files = [*rotated_files(directory), directory / "audit_log.jsonl"]
+    lines = [line for file in files if file.exists() for line in file.read_bytes().splitlines()]
+    return [entry["path"] for entry in map(json.loads, lines) if "path" in entry]
+
+
+@pytest.mark.parametrize("mode", ["crash", "torn", "short", "enospc", "eio"])
+def test_wherever_the_disk_fails_or_the_process_dies_the_chain_goes_on(tmp_path, mode):
+    for fail_at in range(1, 1_000):
+        place = tmp_path / str(fail_at)
+        place.mkdir()
+        accepted: list[str] = []
+        disk = FaultyDisk(fail_at, mode)
+        write_until_it_fails(place, disk, accepted)
+        assert findings(place) == [], f"after operation {fail_at}"
+
+        ChainFile(place, max_bytes=350, rotations=2, clock=ManualClock(), disk=Disk()).append([{"path": "/after"}])
+
+        kept = paths_in(place)
+        assert findings(place) == [], f"after operation {fail_at} and a restart"
+        assert kept[-1] == "/after"
+        assert len(kept) == len(set(kept))
+        assert set(accepted[-3:]) <= set(kept)
+        if not disk.has_failed:
+            break
+    else:
+        pytest.fail("there is no end of operations")
+    assert fail_at > 20
+
+
+@pytest.mark.parametrize("mode", ["short", "enospc", "eio"])
+def test_wherever_the_disk_fails_the_same_process_goes_on_when_it_is_well(tmp_path, mode):
+    for fail_at in range(1, 1_000):
+        place, disk = tmp_path / str(fail_at), FaultyDisk(fail_at, mode)
+        place.mkdir()
+        file = ChainFile(place, max_bytes=350, rotations=2, clock=ManualClock(), disk=disk)
+        failed = 0
+        for number in range(5):
+            try:
+                file.append([{"path": f"/{number}"}])
+            except OSError:
+                failed += 1
+                file.append([{"path": f"/{number}"}])
+
+        kept = paths_in(place)
+        assert findings(place) == [], f"after operation {fail_at}"
+        assert kept == [f"/{number}" for number in range(5)][-len(kept) :]
+        assert len(kept) >= 3
+        if not disk.has_failed:
+            break
+    else:
+        pytest.fail("there is no end of operations")
 
 
 def test_an_entry_that_is_far_too_long_is_shortened(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 
 import pytest
 
@@ -113,3 +114,19 @@ def test_no_log_line_and_no_traceback_has_a_secret():
 )
 def test_an_answer_names_no_file_and_no_statement(text, told):
     assert Redactor().answer(text) == told
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a.", "a", "x://", "x://a:", "bearer ", "api_key", "password ", "authorization", "agw_01234567_", "sk-", " ", "\n"]
+    + ["[Errno 2] x", "[Errno 2] x: '", "[Errno 2] x: ", "\nLINE 1", "\nLINE 1:"],
+)
+def test_a_long_text_of_a_client_takes_no_longer_than_its_length(piece):
+    text, redactor = piece * (300_000 // len(piece)), Redactor([SECRET])
+    began = time.process_time()
+
+    redactor.text(text)
+    redactor.answer(text)
+
+    # About half a second; what grows with the square of the length takes minutes.
+    assert time.process_time() - began < 10

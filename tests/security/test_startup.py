@@ -66,6 +66,22 @@ def test_security_off_starts_with_a_warning():
 
 
 @pytest.mark.parametrize(
+    ("settings", "warnings"),
+    [
+        ({}, 0),
+        ({"max_concurrency": 16}, 1),
+        ({"max_concurrency": 16, "http_threads": 16}, 0),
+        ({"max_concurrency": 4}, 0),
+        ({"max_client_concurrency": 9}, 1),
+        ({"max_client_concurrency": 8}, 0),
+        ({"max_concurrency": 16, "security": False}, 1),  # that of the security
+    ],
+)
+def test_a_limit_of_requests_that_the_threads_never_reach_is_warned_about(settings, warnings):
+    assert starts(**settings) == ([], warnings)
+
+
+@pytest.mark.parametrize(
     ("pattern", "public"),
     [
         ("*", True),

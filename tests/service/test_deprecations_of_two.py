@@ -5,15 +5,15 @@ import sys
 from pathlib import Path
 
 from abstractgateway.clock import SystemClock
-from abstractgateway.service.deprecations import FILE_NAME, Deprecations
+from abstractgateway.service.deprecations import FILE_NAME, DeprecationFile, Deprecations
 
 _ADD = """
 import sys
 from pathlib import Path
 from abstractgateway.clock import SystemClock
-from abstractgateway.service.deprecations import Deprecations
+from abstractgateway.service.deprecations import DeprecationFile, Deprecations
 
-deprecations = Deprecations(Path(sys.argv[1]), clock=SystemClock())
+deprecations = Deprecations(DeprecationFile(Path(sys.argv[1]), clock=SystemClock()), clock=SystemClock())
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(60):
@@ -40,7 +40,7 @@ def test_two_processes_that_deprecate_at_once_lose_nothing(tmp_path: Path) -> No
         process.communicate(timeout=30)
         assert process.returncode == 0
 
-    found = Deprecations(path, clock=SystemClock())
+    found = Deprecations(DeprecationFile(path, clock=SystemClock()), clock=SystemClock())
     lost = [f"{name}-{n}" for name in ("one", "two") for n in range(60) if found.find("bundle", f"{name}-{n}") is None]
 
     assert lost == []

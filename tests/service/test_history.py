@@ -296,6 +296,16 @@ def test_an_answer_that_was_moved_to_an_artifact_is_found(desk: Desk) -> None:
     assert desk.turns(run_id)[0]["answer"] == "large"
 
 
+def test_an_answer_that_names_an_artifact_of_another_run_is_not_fetched(desk: Desk) -> None:
+    other, run_id = desk.run(session_id="s2"), desk.run(session_id="s1")
+    state = desk.runtime.get_state(run_id)
+    stored = desk.stores.artifacts.store(b'{"answer": "of the other"}', run_id=other)
+    state.output = {"$artifact": stored.artifact_id, "more": 1}
+    desk.stores.runs.save(state)
+
+    assert desk.turns(run_id)[0]["answer"] is None
+
+
 @pytest.mark.parametrize("artifact", [None, b"no json"])
 def test_an_answer_that_cannot_be_fetched_is_left_out(desk: Desk, artifact: bytes | None) -> None:
     run_id = desk.run(session_id="s1")

@@ -39,6 +39,7 @@ def test_a_large_output_is_read_whole_and_its_ledger_is_small(gateway: GatewaySe
     run_id = answered(gateway)
 
     assert LONG in str(gateway.runs.get(run_id)["output"])
+    assert loads(gateway.runs.snapshot(run_id)[0]) == gateway.runs.get(run_id)
     assert LONG[:2000] not in str(gateway.stores.runs.open(run_id))
     bodies = gateway.ledger.read(run_id).records
     assert max(map(len, bodies)) < 3 * LIMIT

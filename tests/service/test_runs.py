@@ -298,9 +298,10 @@ def test_a_run_that_nobody_drives_says_so(open_gateway: Open, backend: str) -> N
     open_gateway()
     run = wait_for_status(alone, run_id, "completed")
 
+    place = "database" if backend == "postgres" else "data directory"
     assert nobody == {
         "kind": "gateway",
-        "reason": "no runner drives the runs of this data directory; start 'abstractgateway runner' on it",
+        "reason": f"no runner drives the runs of this {place}; start 'abstractgateway runner' on it",
     }
     assert run["blocked_by"] is None
 

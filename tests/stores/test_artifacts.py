@@ -330,6 +330,27 @@ def test_a_part_of_nothing_and_a_part_that_is_none(artifacts: AnyArtifacts) -> N
             artifacts.read(stored.artifact_id, start, length)
 
 
+@pytest.mark.parametrize(("start", "length", "part"), [(0, 3, b"012"), (8, 99, b"89"), (10, 1, b""), (3, 0, b"")])
+def test_an_open_artifact_gives_its_parts(artifacts: AnyArtifacts, start: int, length: int, part: bytes) -> None:
+    stored = artifacts.store(b"0123456789")
+    opened = artifacts.open(stored.artifact_id)
+
+    assert (opened.metadata, opened.read(start, length)) == (stored, part)
+    assert artifacts.open("unknown") is None
+
+
+def test_an_open_artifact_that_was_dropped_gives_no_more_parts(tmp_path: Path) -> None:
+    artifacts = FileArtifactStore(tmp_path)
+    stored = artifacts.store(b"0123456789")
+    opened = artifacts.open(stored.artifact_id)
+    assert opened is not None
+    assert opened.read(0, 2) == b"01"
+    (tmp_path / "artifacts" / "blobs" / f"{stored.blob_id}.bin").unlink()
+
+    with pytest.raises(Unavailable, match="damaged"):
+        opened.read(2, 2)
+
+
 def test_a_part_of_damaged_bytes_is_not_given(tmp_path: Path) -> None:
     artifacts = FileArtifactStore(tmp_path)
     stored = artifacts.store(b"0123456789")

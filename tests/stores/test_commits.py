@@ -450,3 +450,13 @@ def test_a_stored_state_is_readable_json_for_people(opened: Open, tmp_path: Path
 
     assert '  "vars": {"greeting":"grüß dich"},\n' in text
     assert json.loads(text)["run_id"] == "r1"
+
+
+@pytest.mark.parametrize("after", [3, 2**63 - 2, 2**63 - 1, 2**70])
+@pytest.mark.parametrize("limit", [1, 2000, 2**70])
+def test_a_page_after_the_end_is_empty_however_far(stores: Stores, after: int, limit: int) -> None:
+    save(stores, a_run(), count=3)
+
+    page = stores.ledger.read("r1", after, limit)
+
+    assert (list(page.records), page.next_after) == ([], after)

@@ -60,7 +60,8 @@ ROWS: tuple[Setting, ...] = (
         "max_concurrency",
         legacy("MAX_CONCURRENCY"),
         at_least(1),
-        "How many requests may be worked on at once, streams excluded; more threads than that are of no use.",
+        "How many requests may be worked on at once, streams excluded; more are refused with 429. It counts where it "
+        "is below `ABSTRACTGATEWAY_HTTP_THREADS`: otherwise requests wait until a thread is free, and none is refused.",
     ),
     Setting(
         "max_client_concurrency",

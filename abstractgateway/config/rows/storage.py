@@ -23,7 +23,8 @@ ROWS: tuple[Setting, ...] = (
         "visualflows_dir",
         env("VISUALFLOWS_DIR"),
         str,
-        "Where the flows that the visual editor saves are kept; `visualflows` in the data directory.",
+        "Where the flows that the visual editor saves are kept; `visualflows` in the data directory, with `postgres` "
+        "the database.",
     ),
     Setting(
         "workflow_source",

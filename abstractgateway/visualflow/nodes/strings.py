@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from string import Formatter
 from typing import Any
 
@@ -15,7 +15,12 @@ from ..state import Step
 from ..values import MISSING, as_list, as_number, as_object, read_path, split_path
 
 _MAX_FORMAT_SPEC = re.compile(r"[^{}]*?\d{0,4}[^\d{}]*(?:\.\d{1,3})?[^\d{}]*\Z")
-_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_MOST_FORMAT_SPEC = 64
+"""Longer than any that is of use; looking at one takes the cube of its length."""
+
+MAX_TEXT = 67_108_864
+"""How many characters a text that is put together may have; a run's state may have about as many bytes."""
+
 _ESCAPES = (("\\n", "\n"), ("\\t", "\t"), ("\\r", "\r"))
 _FIRST_ONLY = frozenset({"first", "once", "1"})
 
@@ -27,6 +32,21 @@ def _text(inputs: Inputs, pin: str) -> str:
 def _text_or_empty(inputs: Inputs, pin: str) -> str:
     value = inputs.get(pin)
     return "" if value is None else str(value)
+
+
+def _together(parts: Iterable[str], separator: str = "") -> str:
+    """Return texts as one. Raises `Invalid` before it gets too long, wherever its parts come from."""
+    kept, size = [], -len(separator)
+    for part in parts:
+        size += len(separator) + len(part)
+        _check_size(size)
+        kept.append(part)
+    return separator.join(kept)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_TEXT:
+        raise Invalid("text", f"would have {size:,} characters; one that is put together may have {MAX_TEXT:,}")
 
 
 def _unescape(text: str) -> str:
@@ -46,7 +66,7 @@ def _concat(node: Node) -> Evaluate:
 
     def join(inputs: Inputs, _step: Step) -> str:
         names = pins or _letters_first(inputs)
-        return separator.join("" if inputs[pin] is None else str(inputs[pin]) for pin in names if pin in inputs)
+        return _together(("" if inputs[pin] is None else str(inputs[pin]) for pin in names if pin in inputs), separator)
 
     return join
 
@@ -81,7 +101,7 @@ def _max_split(value: Any) -> int:
 def _join(_node: Node) -> Evaluate:
     def join(inputs: Inputs, _step: Step) -> str:
         delimiter = _unescape(str(inputs.get("delimiter", ",")))
-        return delimiter.join("" if item is None else str(item) for item in as_list(inputs.get("items")))
+        return _together(("" if item is None else str(item) for item in as_list(inputs.get("items"))), delimiter)
 
     return join
 
@@ -91,7 +111,7 @@ def _format(_node: Node) -> Evaluate:
         template, values = _text(inputs, "template"), inputs.get("values", {})
         if not isinstance(values, dict):
             return template
-        return "".join(_format_piece(piece, values) for piece in Formatter().parse(template))
+        return _together(_format_piece(piece, values) for piece in Formatter().parse(template))
 
     return render
 
@@ -105,8 +125,10 @@ def _format_piece(piece: tuple[str, str | None, str | None, str | None], values:
         value = Formatter().convert_field(value, conversion)
     if not spec:
         return text + str(value)
-    if not _MAX_FORMAT_SPEC.match(spec) or re.search(r"\d{5}", spec):
-        raise Invalid("template", f"{{{name}:{spec}}} has a format that is not allowed; widths go up to 9999")
+    if len(spec) > _MOST_FORMAT_SPEC or not _MAX_FORMAT_SPEC.match(spec) or re.search(r"\d{5}", spec):
+        raise Invalid(
+            "template", f"{{{name}:{spec[:_MOST_FORMAT_SPEC]}}} has a format that is not allowed; widths go up to 9999"
+        )
     return text + format(value, spec)
 
 
@@ -133,9 +155,19 @@ def _string_template(_node: Node) -> Evaluate:
     def render(inputs: Inputs, _step: Step) -> str:
         values = as_object(inputs.get("vars"))
         template = inputs.get("template")
-        return _PLACEHOLDER.sub(lambda match: _placeholder(match.group(1), values), str(template) if template else "")
+        return _together(_filled(str(template), values)) if template else ""
 
     return render
+
+
+def _filled(template: str, values: dict[str, Any]) -> Iterator[str]:
+    """Return the pieces of a template with the value of each `{{…}}` in its place; what is not closed stays."""
+    at = 0
+    while (start := template.find("{{", at)) >= 0 and (end := template.find("}}", start + 2)) >= 0:
+        yield template[at:start]
+        yield _placeholder(template[start + 2 : end], values)
+        at = end + 2
+    yield template[at:]
 
 
 def _placeholder(expression: str, values: dict[str, Any]) -> str:
@@ -154,7 +186,7 @@ def _apply_filter(expression: str, value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
     if name == "join" and isinstance(value, list):
         delimiter = argument.rstrip(")").strip().strip("'\"") if argument.rstrip(")").strip() else ", "
-        return delimiter.join("" if item is None else str(item) for item in value)
+        return _together(("" if item is None else str(item) for item in value), delimiter)
     simple: dict[str, Callable[[str], str]] = {"trim": str.strip, "lower": str.lower, "upper": str.upper}
     return simple[name](str(value)) if name in simple else value
 
@@ -181,7 +213,11 @@ def _replace(_node: Node) -> Evaluate:
         text, pattern = _text_or_empty(inputs, "text"), _text_or_empty(inputs, "pattern")
         if not pattern:
             return text
-        return text.replace(pattern, _text_or_empty(inputs, "replacement"), _how_often(inputs.get("mode")))
+        replacement, most = _text_or_empty(inputs, "replacement"), _how_often(inputs.get("mode"))
+        count = text.count(pattern)
+        times = count if most < 0 else min(count, most)
+        _check_size(len(text) + times * (len(replacement) - len(pattern)))
+        return text.replace(pattern, replacement, most)
 
     return replace
 

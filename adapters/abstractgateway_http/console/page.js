@@ -9,6 +9,9 @@ const element = (name, properties = {}, ...children) => {
   return made;
 };
 
+// What stands between backticks is code.
+const prose = (text) => text.split("`").map((part, place) => (place % 2 ? element("code", { textContent: part }) : part));
+
 const resolve = (schema, document_) => {
   const name = schema && schema.$ref;
   return name ? document_.components.schemas[name.split("/").pop()] : schema || {};
@@ -24,7 +27,7 @@ const field = (name, schema, about, isRequired, kind = "text") => {
   const input = element("input", { name, type: kind, required: isRequired });
   if (kind === "text" && schema.default !== undefined) input.placeholder = String(schema.default);
   const label = element("label", {}, name + (isRequired ? " *" : ""), input);
-  if (about) label.append(element("span", { className: "about", textContent: about }));
+  if (about) label.append(element("span", { className: "about" }, ...prose(about)));
   return { label, input };
 };
 
@@ -41,8 +44,9 @@ const bodyFields = (operation, document_) => {
         .map(([name, part]) => [name, sample(part)]),
     );
     const input = element("textarea", { value: JSON.stringify(initial, null, 2), spellcheck: false });
-    const abouts = Object.entries(schema.properties).map(([name, part]) => `${name}: ${part.description}`).join(" ");
-    const label = element("label", {}, "body", input, element("span", { className: "about", textContent: abouts }));
+    const abouts = Object.entries(schema.properties).map(([name, part]) =>
+      element("span", {}, ...prose(`\`${name}\`${required.includes(name) ? " *" : ""}: ${part.description}`)));
+    const label = element("label", {}, "body", input, element("span", { className: "about lines" }, ...abouts));
     return { labels: [label], read: () => ({ body: input.value, type }) };
   }
   const fields = Object.entries(schema.properties).map(([name, part]) =>
@@ -112,7 +116,7 @@ const callForm = (method, path, operation, document_) => {
   const answers = element("table");
   for (const [status, answer] of Object.entries(operation.responses)) {
     answers.append(element("tr", {}, element("td", { textContent: status }),
-      element("td", { textContent: answer.description })));
+      element("td", {}, ...prose(answer.description))));
   }
   form.append(...parameters.map(({ label }) => label), ...body.labels,
     element("div", { className: "buttons" }, element("button", { textContent: "Send" }), stop), output, answers);
@@ -131,25 +135,38 @@ const routeOf = (method, path, operation, document_) => {
   return route;
 };
 
+const groupOf = (description) => {
+  const [title, about] = description.split(/:\s*(.*)/);
+  return element("section", {}, element("h2", {}, title, element("small", { textContent: about })));
+};
+
 const load = async () => {
   const main = document.getElementById("routes");
   const document_ = await (await fetch("/openapi.json")).json();
   document.getElementById("version").textContent = document_.info.version;
-  const groups = new Map();
+  const groups = new Map(document_.tags.map(({ name, description }) => [name, groupOf(description)]));
   for (const [path, operations] of Object.entries(document_.paths)) {
     for (const [method, operation] of Object.entries(operations)) {
       const [tag] = operation.tags;
-      if (!groups.has(tag)) groups.set(tag, element("section", {}, element("h2", { textContent: tag })));
       groups.get(tag).append(routeOf(method, path, operation, document_));
     }
   }
   main.replaceChildren(...groups.values());
 };
 
-document.getElementById("authorize").addEventListener("submit", (event) => {
+document.getElementById("authorize").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const state = document.getElementById("authorized");
   token = document.getElementById("token").value.trim();
-  document.getElementById("authorized").textContent = token ? "authorized" : "not authorized";
+  if (!token) { state.textContent = "not authorized"; return; }
+  state.textContent = "…";
+  try {
+    const answer = await fetch("/api/gateway/ping", { headers: { Authorization: `Bearer ${token}` } });
+    const isRefused = [401, 429, 503].includes(answer.status);
+    state.textContent = isRefused ? `not authorized: ${(await answer.json()).detail}` : "authorized";
+  } catch (error) {
+    state.textContent = `not authorized: ${error}`;
+  }
 });
 
 load().catch((error) => { document.getElementById("routes").textContent = `The routes cannot be shown: ${error}`; });

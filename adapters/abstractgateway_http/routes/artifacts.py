@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response
 
 from ..render import content_answer, json_answer
 from ..route import API, Answer, Call, Route
-from ..shapes import BYTES, named
+from ..shapes import ANYTHING, named
 from .inputs import LIMIT
 
 
@@ -49,10 +49,10 @@ ROUTES: tuple[Route, ...] = (
         f"{_ARTIFACTS}/{{artifact_id}}/content",
         get_artifact_content,
         answers=(
-            Answer("All bytes, with the content type they were stored with.", BYTES, _ANY),
-            Answer("The range of bytes that `Range` asks for.", BYTES, _ANY, status=206),
+            Answer("All bytes, with the content type they were stored with.", ANYTHING, _ANY),
+            Answer("The range of bytes that `Range` asks for.", ANYTHING, _ANY, status=206),
             Answer("The bytes that `If-None-Match` names are the current ones.", status=304),
         ),
-        refusals=(400, 404, 416),
+        refusals=(400, 404, 412, 416),
     ),
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from werkzeug.wrappers import Response
 
 from abstractgateway.ids import new_hex
+from abstractgateway.jsonvalue import dumps
 
-from ..awaiting import answer_when, prefer
+from ..awaiting import Fields, answer_when, prefer
 from ..fields import Field, choice, json_object
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
@@ -26,11 +26,11 @@ def submit_command(call: Call) -> Response:
     return answer_when(call, command_id, known, partial(_decided, call, command_id), lambda: None)
 
 
-def _decided(call: Call, command_id: str) -> dict[str, Any] | None:
+def _decided(call: Call, command_id: str) -> Fields | None:
     outcome = call.gateway.commands.outcome(command_id)
     # An earlier command with this id may be for a run that is none of the caller's business.
     is_own = outcome["run_id"] == call.body["run_id"].strip()
-    return {"outcome": outcome} if is_own and outcome["status"] != "pending" else None
+    return {"outcome": dumps(outcome)} if is_own and outcome["status"] != "pending" else None
 
 
 def get_command(call: Call) -> Response:
@@ -42,9 +42,9 @@ def get_command(call: Call) -> Response:
     return answer_when(call, command_id, outcome, partial(_told, call, command_id), lambda: None)
 
 
-def _told(call: Call, command_id: str) -> dict[str, Any] | None:
-    outcome: dict[str, Any] = call.gateway.commands.outcome(command_id)
-    return outcome if outcome["status"] != "pending" else None
+def _told(call: Call, command_id: str) -> Fields | None:
+    outcome = call.gateway.commands.outcome(command_id)
+    return {name: dumps(value) for name, value in outcome.items()} if outcome["status"] != "pending" else None
 
 
 COMMAND_TYPES = ("pause", "resume", "cancel", "emit_event", "update_schedule", "compact_memory")

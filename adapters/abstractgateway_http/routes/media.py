@@ -1,4 +1,4 @@
-"""Speech, transcripts and images that are made for a run on request, and what makes them."""
+"""Media: speech, transcripts and images that are made for a run on request, and what makes them."""
 
 from __future__ import annotations
 

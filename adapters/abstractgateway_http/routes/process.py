@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from werkzeug.wrappers import Response
+
+from abstractgateway.clock import to_iso
 
 from ..console import page, script, style
 from ..render import METRICS_TYPE, json_answer, metrics_answer, page_answer
-from ..route import Answer, Call, Route
-from ..shapes import TEXT, shape
+from ..route import API, Answer, Call, Route
+from ..shapes import FLAG, TEXT, shape
 
 
 def health(call: Call) -> Response:
     """Say that the process answers; nothing is looked at."""
     return json_answer({"status": "healthy", "service": "abstractgateway"})
+
+
+def ping(call: Call) -> Response:
+    """Say that the token is accepted; nothing is looked at."""
+    now = to_iso(datetime.now(timezone.utc))
+    return json_answer({"ok": True, "status": "healthy", "service": "abstractgateway", "time": now})
 
 
 def livez(call: Call) -> Response:
@@ -55,6 +65,12 @@ ROUTES: tuple[Route, ...] = (
         health,
         answers=(Answer("The process answers.", shape(status=TEXT, service=TEXT)),),
         needs_token=False,
+    ),
+    Route(
+        "GET",
+        f"{API}/ping",
+        ping,
+        answers=(Answer("It is.", shape(ok=FLAG, status=TEXT, service=TEXT, time=TEXT)),),
     ),
     Route("GET", "/livez", livez, answers=(Answer("It is.", shape(status=TEXT)),), needs_token=False),
     Route(

@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from ..awaiting import answer_when, prefer
+from ..awaiting import Fields, answer_when, prefer
 from ..fields import Field, choice, json_object, key_text, query_text, text, whole
 from ..render import json_answer, tagged_answer
 from ..route import API, Answer, Call, Route
@@ -21,13 +21,16 @@ def start_run(call: Call) -> Response:
     key = call.headers["Idempotency-Key"]
     run_id = call.made["run_id"] = call.gateway.runs.start(**call.body, idempotency_key=key)
     runs = call.gateway.runs
-    return answer_when(
-        call, run_id, {"run_id": run_id}, partial(_settled, runs, run_id), lambda: {"run": runs.get(run_id)}
-    )
+    return answer_when(call, run_id, {"run_id": run_id}, partial(_settled, runs, run_id), partial(_as_is, runs, run_id))
 
 
-def _settled(runs: Any, run_id: str) -> dict[str, Any] | None:
-    return {"run": runs.get(run_id)} if runs.is_settled(run_id) else None
+def _settled(runs: Any, run_id: str) -> Fields | None:
+    return _as_is(runs, run_id) if runs.is_settled(run_id) else None
+
+
+def _as_is(runs: Any, run_id: str) -> Fields:
+    body, _ = runs.snapshot(run_id)
+    return {"run": body}
 
 
 def list_runs(call: Call) -> Response:
@@ -113,7 +116,7 @@ ROUTES: tuple[Route, ...] = (
             Answer("The run is still what `If-None-Match` names.", status=304),
         ),
         headers=(Field("If-None-Match", text, about="The `ETag` of an earlier answer."),),
-        refusals=(404,),
+        refusals=(404, 412),
     ),
     Route(
         "GET",

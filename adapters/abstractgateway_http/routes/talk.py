@@ -6,7 +6,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from ..fields import Field, Mismatch, Reader, text
+from ..fields import Field, Mismatch, Reader, read_member, text
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
 from ..shapes import named
@@ -40,12 +40,7 @@ def _read_messages(value: Any) -> list[dict[str, str]]:
 
 
 def _read_message(item: Any, place: int) -> dict[str, str]:
-    if not isinstance(item, dict):
-        raise Mismatch("dict_type", f"Item {place} should be an object with a role and a content")
-    try:
-        return {name: text.read(item.get(name)) for name in ("role", "content")}
-    except Mismatch as mismatch:
-        raise Mismatch(mismatch.kind, f"Item {place}: {mismatch.msg}") from mismatch
+    return {name: read_member(item, text, place, name) for name in ("role", "content")}
 
 
 _MESSAGE = {

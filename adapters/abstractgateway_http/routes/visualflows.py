@@ -6,7 +6,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from ..fields import Field, Mismatch, Reader, json_object, text
+from ..fields import Field, Mismatch, Reader, json_object, read_part, text
 from ..render import json_answer
 from ..route import API, Answer, Call, Route
 from ..shapes import TEXT, listed, named, shape
@@ -48,10 +48,7 @@ def _list_of(item: Reader) -> Reader:
         if not isinstance(value, list):
             raise Mismatch("list_type", "Input should be a valid list")
         for place, found in enumerate(value):
-            try:
-                item.read(found)
-            except Mismatch as mismatch:
-                raise Mismatch(mismatch.kind, f"Item {place}: {mismatch.msg}", **mismatch.ctx) from mismatch
+            read_part(item, found, place)
         return value
 
     return Reader(read, {"type": "array", "items": dict(item.schema)})
