@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,14 +32,25 @@ def signals_end_at_once() -> Iterator[None]:
 @contextmanager
 def first_signal() -> Iterator[Callable[[], int]]:
     """Yield what waits for the first signal; the next one ends the process at once."""
-    told: queue.SimpleQueue[int] = queue.SimpleQueue()  # unlike an event, it may be used in a signal handler
 
-    def tell(number: int, frame: FrameType | None) -> None:
+    def let_the_next_end(number: int, frame: FrameType | None) -> None:
         for other in _ENDING:
             signal.signal(other, signal.SIG_DFL)
-        told.put(number)
 
-    with signals_end_at_once():
+    hears, tells = socket.socketpair()
+    tells.setblocking(False)
+    with hears, tells, signals_end_at_once():
         for number in _ENDING:
-            signal.signal(number, tell)
-        yield told.get
+            signal.signal(number, let_the_next_end)
+        # The system writes the number there at once; a handler in Python could come too late for whoever waits already.
+        before = signal.set_wakeup_fd(tells.fileno())
+        try:
+            yield lambda: _heard(hears)
+        finally:
+            signal.set_wakeup_fd(before)
+
+
+def _heard(hears: socket.socket) -> int:
+    while (number := hears.recv(1)[0]) not in _ENDING:
+        continue
+    return number

@@ -161,6 +161,8 @@ def resume(draft: Draft, run: OpenRun, wait_key: str | None, payload: JsonObject
         _decide_on_budget(draft, run, waiting, payload)
         return
     _check_choice(waiting, payload)
+    if wait_key is not None:
+        payload = tool_waits.with_decision(waiting, payload)
     tool_waits.check_answer(waiting, payload)
     answer_wait(draft, run, waiting, payload)
 

@@ -22,6 +22,11 @@ APPROVAL, DELEGATED = "approval_required", "delegated"
 DECIDED = "_approval"
 """The field of a `tool_calls` payload in which the kernel says what was decided; only the kernel may set it."""
 DENIED = "Denied by user"
+_WORDS = {
+    **dict.fromkeys(("approve", "approved", "yes", "y"), True),
+    **dict.fromkeys(("deny", "denied", "no", "n"), False),
+}
+_DECIDING = ("approved", "decisions", "mode")
 _KEY_PREFIX = "tool_approval:"
 
 
@@ -71,7 +76,7 @@ def approval_wait(
     return WaitState(
         reason=WaitReason.USER,
         wait_key=_KEY_PREFIX + hashlib.sha256(f"{key}:{digest}".encode()).hexdigest()[:32],
-        prompt=f"May these tool calls be executed: {names}?",
+        prompt=f"May these tool calls be executed: {names}? (approve or deny)",
         details=details,
     )
 
@@ -109,6 +114,19 @@ def is_approval(waiting: WaitState) -> bool:
     details = waiting.details or {}
     is_by_kernel = waiting.reason is WaitReason.USER and str(waiting.wait_key).startswith(_KEY_PREFIX)
     return is_by_kernel and details.get("mode") == APPROVAL and is_tool_wait(waiting)
+
+
+def with_decision(waiting: WaitState, payload: JsonObject) -> JsonObject:
+    """Return an answer in one word about tool calls with `approved` beside it; any other as it is.
+
+    Clients that know nothing of tool calls show the question, and send what was typed as `response`. Only for answers
+    that name the wait: its key is made of the calls.
+    """
+    word = payload.get("response")
+    if not is_approval(waiting) or not isinstance(word, str) or not payload.keys().isdisjoint(_DECIDING):
+        return payload
+    decided = _WORDS.get(word.strip().lower())
+    return payload if decided is None else {**payload, "approved": decided}
 
 
 def check_answer(waiting: WaitState, payload: JsonObject) -> None:

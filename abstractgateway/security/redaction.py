@@ -12,6 +12,7 @@ from ..config import GatewayConfig, McpServers
 from ..config.mcp_servers import FOR_CHILDREN
 from ..errors import Invalid
 from ..jsonvalue import compact_text
+from .tokens import PREFIX
 
 REDACTED = "[redacted]"
 
@@ -26,8 +27,8 @@ _PLAIN = re.compile(r"[/.~]|[A-Za-z]:\\|https?://[^@?]*\Z|.*\s", re.DOTALL)
 _HARMLESS_HEADERS = frozenset(
     {"accept", "accept-encoding", "accept-language", "cache-control", "connection", "content-type", "user-agent"}
 )
-_NAMED_TOKEN = "agw_"
-_SHAPE_OF_NAMED = re.compile(rf"\b{_NAMED_TOKEN}[0-9a-f]{{8}}_[A-Za-z0-9_-]{{20,}}")
+_NAMED = f"{PREFIX}_"
+_SHAPE_OF_NAMED = re.compile(rf"\b{_NAMED}[0-9a-f]{{8}}_[A-Za-z0-9_-]{{20,}}")
 # What repeats in these has a bound, or ends where another match could begin: texts may be a client's, and long.
 _SHAPES = (
     re.compile(r"(?i)(\bauthorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\",}\]]+"),
@@ -52,12 +53,12 @@ class Redactor:
     """Replaces the secrets it knows, and what looks like one, by `[redacted]`."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = _spellings(secrets, _LEAST_SECRET)
-        in_values = _spellings(secrets, _LEAST_IN_VALUES)
+        given = frozenset(secrets)
+        known, in_values = _spellings(given, _LEAST_SECRET), _spellings(given, _LEAST_IN_VALUES)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
         self._in_values = re.compile("|".join([*map(re.escape, in_values), _SHAPE_OF_NAMED.pattern]))
         # As they are spelt in JSON, without the quotes around them.
-        self._marks = tuple({_NAMED_TOKEN, *(compact_text(secret)[1:-1] for secret in in_values)})
+        self._marks = tuple({_NAMED, *(compact_text(secret)[1:-1] for secret in in_values)})
 
     @staticmethod
     def of(config: GatewayConfig) -> Redactor:
@@ -66,7 +67,7 @@ class Redactor:
         urls = (getattr(config, name) for name in vars(config) if name.endswith(("_base_url", "database_url")))
         of_urls = (secret for url in urls if url for secret in secrets_of_url(url))
         of_servers = secrets_of(config.mcp_servers) if config.mcp_servers is not None else ()
-        return Redactor([str(secret) for secret in (*config.auth_tokens, *keys, *of_urls, *of_servers) if secret])
+        return Redactor(str(secret) for secret in (*config.auth_tokens, *keys, *of_urls, *of_servers) if secret)
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""

@@ -22,7 +22,7 @@ class SharedDeprecations:
         self._shelf = shelf
         self._reading = threading.Lock()
         self._seen = -1
-        self._revisions: dict[str, int] = {}
+        self._digests: dict[str, str] = {}
         self._files: dict[str, bytes] = {}
         self._entries: Entries = {}
         had = before.current()
@@ -45,14 +45,14 @@ class SharedDeprecations:
 
     def _read(self, told: int) -> None:
         """Read what has changed; what is read is at least as new as `told`."""
-        revisions = {item.name: item.revision for item in self._shelf.list(DRAWER)}
-        kept = {name: body for name, body in self._files.items() if self._revisions.get(name) == revisions.get(name)}
-        files = {**kept, **self._shelf.read(DRAWER, revisions.keys() - kept.keys())}
+        digests = {item.name: item.sha256 for item in self._shelf.list(DRAWER)}
+        kept = {name: body for name, body in self._files.items() if self._digests.get(name) == digests.get(name)}
+        files = {**kept, **self._shelf.read(DRAWER, digests.keys() - kept.keys())}
         entries: dict[str, dict[str, JsonObject]] = {}
         for name, body in files.items():
             bundle_id, flow_id = json.loads(name)
             entries.setdefault(bundle_id, {})[flow_id] = loads(body, field=DRAWER)
-        self._revisions, self._files, self._entries, self._seen = revisions, files, entries, told
+        self._digests, self._files, self._entries, self._seen = digests, files, entries, told
 
 
 def _name(bundle_id: str, flow_id: str) -> str:

@@ -31,10 +31,10 @@ class Shelf(Protocol):
 
     @property
     def told(self) -> int:
-        """The highest revision that this process knows of: with its own changes at once, those of others in moments."""
+        """A number that grows with the changes that this process knows of: its own at once, others' within moments."""
 
     def newest(self) -> int:
-        """Ask for the revision, and return it: all that was acknowledged anywhere before is part of it."""
+        """Ask whether there are changes, and return `told` then: all that was acknowledged anywhere is part of it."""
 
     def list(self, drawer: str) -> list[Shelved]:
         """Return what is in a drawer, by name."""

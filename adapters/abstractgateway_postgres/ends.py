@@ -84,7 +84,7 @@ class PostgresEnd:
         ((is_unfinished, has_data),) = connection.execute(_HOLDS).fetchall()
         if is_unfinished:
             return Standing.UNFINISHED
-        return Standing.FILLED if has_data else Standing.EMPTY
+        return Standing.FILLED if has_data or _has_files(connection) else Standing.EMPTY
 
     def _ask(self, question: Callable[[Connection], T]) -> T:
         """Ask on a connection of its own. Raises `Unavailable` when there is no answer."""
@@ -100,6 +100,12 @@ class PostgresEnd:
             "first; the lease of one that was killed ends by itself within ABSTRACTGATEWAY_LEASE_S",
             code="runner_active",
         )
+
+
+def _has_files(connection: Connection) -> bool:
+    """Say whether somebody has put files there; the first version of the schema had no place for them."""
+    ((has_shelf,),) = connection.execute("SELECT to_regclass('shelf') IS NOT NULL").fetchall()
+    return bool(has_shelf and connection.execute("SELECT 1 FROM shelf WHERE sha256 IS NOT NULL LIMIT 1").fetchall())
 
 
 def _users(connection: Connection) -> str:

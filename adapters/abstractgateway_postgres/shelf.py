@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -45,7 +46,9 @@ class PostgresShelf:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._told = 0
-        self._seen: tuple[int, int] | None = None
+        self._noting = threading.Lock()
+        self._seen = (-1, 0)
+        self._listened = 0
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -54,24 +57,21 @@ class PostgresShelf:
 
     def newest(self) -> int:
         ((revision,),) = self._database.rows(_REVISION)
-        self._note(revision)
-        return int(revision)
+        return self._note(revision)
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 
     def look(self) -> None:
-        """Ask for the revision, and tell the listeners where it is not that of the last look.
+        """Ask for changes, and tell the listeners when there are any.
 
-        They are told after connections were lost, too: another server may have taken over that lacks changes, so that
-        revisions are given again. When one of them raises, they are told again with the next look.
+        When one of them raises, they are told again with the next look.
         """
-        losses = self._database.losses
-        seen = (self.newest(), losses)
-        if seen != self._seen:
+        told = self.newest()
+        if told != self._listened:
             for listener in self._listeners:
                 listener()
-            self._seen = seen
+            self._listened = told
 
     def list(self, drawer: str) -> list[Shelved]:
         return [Shelved(name, digest, revision) for name, digest, revision in self._database.rows(_LIST, (drawer,))]
@@ -144,11 +144,22 @@ class PostgresShelf:
                     f"{error}: whether the change was made will be seen when it is back", code="outcome_unknown"
                 ) from error
             raise
-        self._note(revision)
+        if revision:
+            self._note(revision)
         return done
 
-    def _note(self, revision: int) -> None:
-        self._told = max(self._told, revision)
+    def _note(self, revision: int) -> int:
+        """Take note of the revision, and return what `told` is then.
+
+        Lost connections count as a change: another server may have taken over that lacks some, so that revisions are
+        given again.
+        """
+        with self._noting:
+            seen = (int(revision), self._database.losses)
+            if seen != self._seen:
+                self._seen = seen
+                self._told += 1
+            return self._told
 
 
 def _next(connection: Connection) -> int:

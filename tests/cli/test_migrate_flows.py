@@ -109,6 +109,23 @@ def test_a_flows_directory_that_is_one_bundle_takes_none(
     assert "is one bundle" in said.err
 
 
+def test_a_database_to_which_only_bundles_were_uploaded_is_not_empty(
+    open_at: Open, move: Callable[..., Said], tmp_path: Path
+) -> None:
+    with open_at("file") as before:
+        fill(before, "mine")
+    with open_at("postgres") as uploaded:
+        uploaded.bundles.upload(io.BytesIO(packed("theirs")))
+
+    as_target = move("file", "postgres")
+    as_source = move("postgres", "sqlite")
+
+    assert as_target.code == 1
+    assert "--overwrite" in as_target.err
+    assert as_source.code == 0, as_source.err
+    assert (tmp_path / "flows" / "theirs@0.0.1.flow").is_file()
+
+
 def test_beginning_anew_removes_what_was_uploaded_to_the_database(open_at: Open, move: Callable[..., Said]) -> None:
     with open_at("file") as before:
         fill(before, "first")

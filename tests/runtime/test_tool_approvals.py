@@ -137,6 +137,9 @@ DECISIONS: list[tuple[Json, list[Any], list[Any]]] = [
     ({"approved": False, "reason": "no", "decisions": {"b": True}}, [2], [None, "no"]),
     ({"decisions": {"b": {"approved": False, "reason": "b"}, "c": True}}, [3], ["b", None]),
     ({"approved": True, "tool_calls": [{"name": "write", "arguments": {"x": 99}}]}, [2, 3], [None, None]),
+    ({"response": " Yes "}, [2, 3], [None, None]),
+    ({"response": "n"}, [], ["Denied by user", "Denied by user"]),
+    ({"response": "yes", "approved": False}, [], ["Denied by user", "Denied by user"]),
 ]
 
 
@@ -185,7 +188,9 @@ def test_an_approved_call_is_an_effect_of_its_own_in_the_ledger(world: World) ->
     ("payload", "error"),
     [
         ({}, "says nothing about the call 'b'"),
-        ({"response": "yes"}, "says nothing about the call 'b'"),
+        ({"response": "perhaps"}, "says nothing about the call 'b'"),
+        ({"response": ["yes"]}, "says nothing about the call 'b'"),
+        ({"response": "yes", "decisions": {"b": True}}, "says nothing about the call 'c'"),
         ({"approved": "true"}, "it must be true or false"),
         ({"approved": 1}, "it must be true or false"),
         ({"decisions": {"b": True}}, "says nothing about the call 'c'"),
@@ -207,6 +212,18 @@ def test_an_answer_that_decides_nothing_is_refused_and_the_wait_stays(world: Wor
         asking.answer(payload)
 
     assert world.state(asking.run_id).to_dict() == before
+    assert asking.tools.done == []
+
+
+def test_a_word_that_names_no_wait_approves_nothing(world: World) -> None:
+    asking = Asking(world, WRITE)
+    asking.tick()
+
+    with pytest.raises(Invalid, match="says nothing about the call"):
+        asking.runtime.resume(
+            workflow=asking.workflow, run_id=asking.run_id, wait_key=None, payload={"response": "yes"}
+        )
+
     assert asking.tools.done == []
 
 
