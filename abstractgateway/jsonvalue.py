@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, NoReturn
 
 from .errors import Invalid
@@ -16,7 +17,13 @@ JsonObject = dict[str, Any]
 MAX_DEPTH = 200
 """Far beyond what people write, far below where encoders give up (Python's recursion limit is 1,000)."""
 
+MOST_WEIGHT = 67_108_864
+"""How heavy one value may be that a flow makes of others, see `check_weight`."""
+
 _MOST_OF_KEY = 100
+_LEAST_WEIGHT = 8
+_FLAT = frozenset({int, float, bool, type(None)})
+_CONTAINERS = (dict, list, tuple)
 
 Encode = Callable[[Any], str]
 
@@ -102,6 +109,44 @@ def check_json(value: Any, *, field: str = "value") -> None:
             _encode(_COMPACT, value, field)
             return
     raise Invalid(field, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
+
+
+def check_weight(value: Any, *, field: str = "value", most: int = MOST_WEIGHT) -> None:
+    """Raise `Invalid(field, …)` for a value that is heavier than `most`: about as many bytes of JSON.
+
+    A value that is part of another many times takes no memory there, but its place in JSON each time: one that is put
+    twice into the next, and so on, is without end as JSON after a few dozen steps. Every member counts at least 8.
+    """
+    try:
+        weight = _weight(value, {})
+    except RecursionError as error:
+        raise _refusal(error, field) from error
+    if weight > most:
+        raise Invalid(field, f"would have more than {most:,} bytes as JSON: parts of it occur in it many times")
+
+
+def _weight(value: Any, known: dict[int, float]) -> float:
+    """Return the weight of a value; `known` are those of containers by identity, so that each is looked at once."""
+    if not isinstance(value, _CONTAINERS):
+        return len(value) if isinstance(value, str) else 0
+    if id(value) in known:
+        return known[id(value)]
+    known[id(value)] = inf  # what contains itself
+    weight: float = _LEAST_WEIGHT * len(value)
+    inside: Iterable[Any] = value
+    if isinstance(value, dict):
+        weight += sum(map(len, map(str, value)))
+        inside = value.values()
+    elif _FLAT.issuperset(map(type, value)):
+        inside = ()
+    for inner in inside:
+        kind = type(inner)
+        if kind is str:
+            weight += len(inner)
+        elif kind not in _FLAT:
+            weight += _weight(inner, known)
+    known[id(value)] = weight
+    return weight
 
 
 def _inside(item: Any, field: str) -> Iterable[Any]:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Invalid
-from ..jsonvalue import JsonObject, compact_text, loads
+from ..jsonvalue import MOST_WEIGHT, JsonObject, check_weight, compact_text, loads
 from .models import RunState
 
 DELTA_FROM_BYTES = 16_384
 """A smaller checkpoint is always written as a whole."""
+MOST_VARS_WEIGHT = 4 * MOST_WEIGHT
+"""How heavy all variables of a run may be together; how large they may grow beyond a moment is a setting."""
 
 
 def encode_state(state: RunState) -> bytes:
@@ -25,7 +27,8 @@ def encode_state(state: RunState) -> bytes:
 
 
 def encode_fields(fields: JsonObject) -> bytes:
-    """Return the stored JSON of a run's fields. Raises `Invalid` for values JSON lacks."""
+    """Return the stored JSON of a run's fields. Raises `Invalid` for values JSON lacks or that would be too long."""
+    check_weight(fields.get("vars"), field="vars", most=MOST_VARS_WEIGHT)
     lines = [f'"{name}": {compact_text(value, field=name)}' for name, value in fields.items()]
     return _encoded("{\n  " + ",\n  ".join(lines) + "\n}")
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, ValuesView
 from typing import Any
 
-from ..jsonvalue import JsonObject, compact_text
+from ..jsonvalue import JsonObject, check_weight, compact_text
+from .delta import MOST_VARS_WEIGHT
 
 LARGE_PART_BYTES = 4096
 """A dictionary or list with more JSON than this is compared part by part …"""
@@ -53,12 +54,14 @@ class TrackedVars(dict[str, Any]):
     def take_changes(self) -> list[str]:
         """Return what has changed since the last time, as JSON texts that `delta.apply` understands, and begin anew.
 
-        Raises `Invalid` for values JSON lacks.
+        Raises `Invalid` for values JSON lacks or that would be too long.
         """
         found = Comparison()
+        touched = {key: dict.__getitem__(self, key) for key in self._touched if key in self}
+        check_weight(touched, field="vars", most=MOST_VARS_WEIGHT)
         for key in sorted(self._touched):
-            if key in self:
-                self._parts[key] = found.compare(self._parts.get(key), dict.__getitem__(self, key), (key,))
+            if key in touched:
+                self._parts[key] = found.compare(self._parts.get(key), touched[key], (key,))
             elif self._parts.pop(key, None) is not None:
                 found.remove((key,))
         self._touched = set()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import GatewayError
-from ..jsonvalue import JsonObject
+from ..jsonvalue import JsonObject, check_weight
 from .flow import MAX_READS, Node, refusal
 from .graph import FanIn, Graph, RoutedPin, Source, data_order
 from .node import Action, Ask, Control, Deferred, Evaluate, Inputs, NodeType, Pure
@@ -142,7 +142,9 @@ class InputCompiler:
                 if value is not MISSING:
                     inputs[wire.pin] = value
             try:
-                return evaluate(inputs, step)
+                value = evaluate(inputs, step)
+                check_weight(value)
+                return value
             except Deferred:
                 raise
             # Whatever a node raises goes on; here it only gets the name of the node that raised it.

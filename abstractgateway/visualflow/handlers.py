@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import Invalid
-from ..jsonvalue import JsonObject
+from ..jsonvalue import JsonObject, check_weight
 from ..runtime.context import StepContext
 from ..runtime.models import Effect, NodeHandler, RunState, StepPlan
 from .flow import EXEC_OUT, Node
@@ -30,6 +30,7 @@ def action_handler(site: Site, action: Action) -> NodeHandler:
         output = evaluate(step)
         if isinstance(output, StepPlan):
             return output
+        check_weight(output)
         step.keep_output(node_id, output)
         if action.sets_bus:
             step.bus = output

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ..errors import Invalid
+from ..jsonvalue import check_weight
 
 
 class _Missing:
@@ -110,9 +111,15 @@ def with_path(container: Any, segments: list[str], value: Any) -> dict[str, Any]
 
 
 def write_path(variables: dict[str, Any], segments: list[str], value: Any) -> None:
-    """Store a value at a path of the run's variables; everything below the first name is copied, not changed."""
+    """Store a value at a path of the run's variables; everything below the first name is copied, not changed.
+
+    Raises `Invalid` for a variable that would be too heavy.
+    """
     head, rest = segments[0], segments[1:]
-    variables[head] = with_path(variables.get(head), rest, value) if rest else value
+    if rest:
+        value = with_path(variables.get(head), rest, value)
+        check_weight(value, field=head)
+    variables[head] = value
 
 
 def _child(value: Any, segment: str) -> Any:
