@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ..errors import Conflict, Invalid
 from ..jsonvalue import JsonObject, dumps_canonical
@@ -73,11 +74,27 @@ def _export(client: GatewayClient, arguments: argparse.Namespace) -> None:
             sys.stdout.write(line.decode())
         return
     try:
-        with arguments.out.open("wb") as file:
+        with _written_whole(arguments.out) as file:
             count = sum(1 for line in _lines(records) if file.write(line))
     except OSError as error:
         raise Invalid("out", f"{str(arguments.out)!r} cannot be written: {error.strerror or error}") from error
     print(f"wrote {count} records to {arguments.out}")
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that has its name only once it is whole; what is no file, such as a pipe, is written to at once."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _lines(records: Iterable[JsonObject]) -> Iterator[bytes]:

@@ -18,7 +18,11 @@ from .scopes import ANYONE, Caller, Scope
 from .tokens import NamedToken, TokenSet
 
 OPEN_PATHS = frozenset(
-    {"/api/health", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css", "/redoc"}
+    {
+        *("/api/health", "/livez", "/readyz", "/openapi.json"),
+        *("/docs", "/redoc", "/docs/plain", "/docs/page.js", "/docs/page.css"),
+        *("/docs/swagger.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon-32x32.png"),
+    }
 )
 METRICS = "/metrics"
 BUNDLE_UPLOAD = "/api/gateway/bundles/upload"

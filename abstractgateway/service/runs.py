@@ -20,8 +20,8 @@ from ..runtime.offloading import is_offloaded, output_json_of, output_of, rehydr
 from ..runtime.registry import kernel_workflow
 from ..runtime.runtime import Runtime, transact
 from ..stores.base import PageKey, RunQuery, RunRow, Stores
-from .ended_runs import EndedRuns
 from .history import check_records, export_run_history_bundle
+from .resting_runs import RestingRuns
 from .start_once import StartOnce
 from .summaries import blocked_by, run_summary
 from .workflow_snapshots import WorkflowSnapshots
@@ -58,7 +58,7 @@ class RunService:
         self._check_start = check_start
         self._clamp = clamp
         self._find_workflow = find_workflow or (lambda run: host.workflow(run.workflow_id))
-        self._ended = EndedRuns()
+        self._resting = RestingRuns()
         self._snapshots = WorkflowSnapshots(artifacts=stores.artifacts, host=host)
 
     def start(
@@ -163,23 +163,25 @@ class RunService:
     def _described(self, stored: StoredRun) -> JsonObject:
         """Return a run's summary and whatever else `get` returns besides its output."""
         summary = run_summary(stored.state, revision=stored.revision, ledger_len=stored.ledger_len)
-        summary["blocked_by"] = blocked_by(stored.state, explanation=self._explain(stored.state))
+        # Of a run that waits it is the wait, whoever drives it.
+        explanation = self._explain(stored.state) if stored.state.waiting is None else None
+        summary["blocked_by"] = blocked_by(stored.state, explanation=explanation)
         summary["usage"] = budgets.usage(stored.state.vars)
         summary["budget"] = budgets.budget(stored.state.vars)
         return summary
 
     def snapshot(self, run_id: str) -> tuple[bytes, int]:
-        """Return what `get` returns as JSON, and the run's revision; that of a run that has ended is made once."""
+        """Return what `get` returns as JSON, and the run's revision; that of a run that rests is made once."""
         row = self._stores.runs.row(run_id)
-        is_over = row is not None and row.status.is_terminal
-        kept = self._ended.get(row) if row is not None and is_over else None
+        is_resting = row is not None and (row.status.is_terminal or row.wait_reason is not None)
+        kept = self._resting.get(row) if row is not None and is_resting else None
         if row is not None and kept is not None:
             return kept, row.revision
         stored = self._open(run_id)
         output = output_json_of(stored.state, self._stores.artifacts)
         body = b'%b,"output":%b}' % (dumps(self._described(stored), field="run")[:-1], output)
-        if row is not None and is_over and (stored.revision, stored.ledger_len) == (row.revision, row.ledger_len):
-            self._ended.put(row, body)
+        if row is not None and is_resting and (stored.revision, stored.ledger_len) == (row.revision, row.ledger_len):
+            self._resting.put(row, body)
         return body, stored.revision
 
     def is_settled(self, run_id: str) -> bool:

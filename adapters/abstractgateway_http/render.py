@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from mimetypes import guess_extension
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote
 from zlib import crc32
@@ -56,10 +57,12 @@ CONTENT_PART = 262_144
 REQUEST_ID = "X-Request-Id"
 _BODILESS = frozenset({204, 304})
 _CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"})
-_PAGE_POLICY = (
+PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+PAGE_POLICY_WITH_IMAGES = f"{PAGE_POLICY}; img-src 'self' data: blob:"
+"""For a page whose style sheet has its icons inside, and which shows images that it fetched."""
 
 
 def send(response: Response, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -163,15 +166,35 @@ def metrics_answer(body: bytes) -> Response:
     return Response(body, 200, content_type=METRICS_TYPE, headers={"Cache-Control": "no-store"})
 
 
-def page_answer(body: bytes, content_type: str) -> Response:
-    """Return a file of the documentation page, which may load nothing but files of this server."""
-    headers = {
+def page_answer(body: bytes, content_type: str, policy: str) -> Response:
+    """Return a file of a documentation page; `policy` says what it may load, which is nothing of other servers."""
+    return Response(body, 200, content_type=content_type, headers=_page_headers(policy))
+
+
+def file_answer(request: Request, path: Path, content_type: str) -> Response:
+    """Return an installed file of a documentation page, or a 304 when the client has it.
+
+    It is read while it is sent, so that many slow readers take no memory. Raises `Refused` where `If-Match` names
+    another one.
+    """
+    found = path.stat()
+    response = Response(None, 200, content_type=content_type, headers=_page_headers(PAGE_POLICY))
+    response.content_length = found.st_size
+    response.set_etag(f"{found.st_mtime_ns:x}-{found.st_size:x}")
+    _kept_to(response.make_conditional(request.environ))
+    if request.method != "HEAD" and response.status_code not in _BODILESS:
+        response.response = wrap_file(request.environ, path.open("rb"), CONTENT_PART)
+        response.direct_passthrough = True
+    return response
+
+
+def _page_headers(policy: str) -> dict[str, str]:
+    return {
         "Cache-Control": "no-cache",
-        "Content-Security-Policy": _PAGE_POLICY,
+        "Content-Security-Policy": policy,
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(body, 200, content_type=content_type, headers=headers)
 
 
 def ledger_answer(records: Sequence[bytes], next_after: int, *, is_full: bool = False) -> Response:

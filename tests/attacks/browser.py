@@ -52,6 +52,13 @@ class Page:
             assert time.monotonic() < until, f"{url} did not load"
         return self
 
+    def listen(self, *methods: str) -> list[dict[str, Any]]:
+        """Have the browser report what these methods enable, and return the list that the reports are added to."""
+        heard = self._browser.heard.setdefault(self._session, [])
+        for method in methods:
+            self.send(method)
+        return heard
+
     def run(self, expression: str) -> Any:
         """Return the value of an expression in the page; a promise is waited for."""
         found = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
@@ -87,6 +94,7 @@ class Browser:
         os.close(theirs_out)
         self._seen = b""
         self._number = 0
+        self.heard: dict[str, list[dict[str, Any]]] = {}
 
     def send(self, method: str, params: dict[str, Any], session: str | None = None) -> Any:
         """Send a command and return its result."""
@@ -100,6 +108,8 @@ class Browser:
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
+            if answer.get("sessionId") in self.heard:
+                self.heard[answer["sessionId"]].append(answer)
 
     def page(self) -> Page:
         """Open a tab."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from abstractgateway_http.console import find_swagger
 from tests.attacks.browser import Browser, Page, find_browser, opened_browser
 from tests.attacks.target import API, Target, attacked
 from tests.cli.processes import TOKEN
@@ -35,6 +36,37 @@ CALLED = """async (path) => {
   const answer = route.querySelector("pre");
   await until(() => /^[0-9]{3} /.test(answer.textContent));
   return answer.textContent;
+}"""
+
+# What a selector finds, as soon as it is there; for the scripts below.
+FOUND = """window.found = async (within, selector) => {
+  for (const until = Date.now() + 20000; Date.now() < until; await new Promise((done) => setTimeout(done, 20)))
+    if (within.querySelector(selector)) return within.querySelector(selector);
+  throw new Error(`there is no ${selector} in: ${document.body.innerText.slice(0, 300)}`);
+}"""
+
+# Opens a route in Swagger UI, sends it as it stands, and waits for the status of its answer.
+EXECUTED = """async (path) => {
+  await found(document, ".opblock");
+  const isIt = (block) => block.querySelector(".opblock-summary-path").dataset.path === path;
+  const route = [...document.querySelectorAll(".opblock-get")].find(isIt);
+  if (!route.classList.contains("is-open")) {
+    route.querySelector(".opblock-summary-control").click();
+    (await found(route, ".try-out__btn")).click();
+  }
+  (await found(route, ".execute")).click();
+  const status = await found(route, ".live-responses-table tbody .response-col_status");
+  const shown = status.textContent;
+  (await found(route, ".btn-clear")).click();
+  return shown;
+}"""
+AUTHORIZED = """async (token) => {
+  (await found(document, ".btn.authorize")).click();
+  const input = await found(document, ".auth-container input");
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, token);
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  (await found(document, ".auth-btn-wrapper .authorize")).click();
+  (await found(document, ".auth-btn-wrapper .btn-done")).click();
 }"""
 
 
@@ -204,8 +236,11 @@ def test_a_page_without_an_origin_reads_and_starts_nothing(evil_page: Page, open
     assert runs(open_gateway) == before
 
 
-def test_the_page_of_the_routes_cannot_be_framed(browser: Browser, evil_page: Page, open_gateway: Target) -> None:
-    health, docs = (url_of(open_gateway, path) for path in ("/api/health", "/docs"))
+@pytest.mark.parametrize("path", ["/docs", "/docs/plain"])
+def test_a_page_of_the_routes_cannot_be_framed(
+    browser: Browser, evil_page: Page, open_gateway: Target, path: str
+) -> None:
+    health, docs = (url_of(open_gateway, path) for path in ("/api/health", path))
     for url in (health, docs):
         evil_page.run(
             "new Promise(done => { const f = document.createElement('iframe');"
@@ -217,8 +252,11 @@ def test_the_page_of_the_routes_cannot_be_framed(browser: Browser, evil_page: Pa
     assert "AbstractGateway" not in shown[docs]
 
 
-def test_the_page_of_the_routes_runs_no_script_but_its_own(browser: Browser, evil: str, open_gateway: Target) -> None:
-    page = browser.page().open(url_of(open_gateway, "/docs"))
+@pytest.mark.parametrize("path", ["/docs", "/docs/plain"])
+def test_a_page_of_the_routes_runs_no_script_but_its_own(
+    browser: Browser, evil: str, open_gateway: Target, path: str
+) -> None:
+    page = browser.page().open(url_of(open_gateway, path))
 
     page.run(
         "new Promise(done => { const inline = document.createElement('script'); inline.textContent = 'window.evil = 1';"
@@ -231,10 +269,8 @@ def test_the_page_of_the_routes_runs_no_script_but_its_own(browser: Browser, evi
     assert sent(page, evil + "/") == ["failed", "TypeError"]
 
 
-def test_the_page_of_the_routes_lists_every_route_and_calls_one_with_the_token(
-    browser: Browser, target: Target
-) -> None:
-    page = browser.page().open(url_of(target, "/docs"))
+def test_the_plain_page_lists_every_route_and_calls_one_with_the_token(browser: Browser, target: Target) -> None:
+    page = browser.page().open(url_of(target, "/docs/plain"))
     _, document = target.ask("/openapi.json")
     page.run(
         "new Promise(done => { const look = () => document.querySelector('details') ? done(1) : setTimeout(look, 20);"
@@ -251,3 +287,54 @@ def test_the_page_of_the_routes_lists_every_route_and_calls_one_with_the_token(
     assert sorted(set(listed)) == sorted(document["paths"])
     assert [answer.partition(" ")[0] for answer in answers] == ["401", "200"]
     assert page.run("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+
+
+@pytest.mark.skipif(find_swagger() is None, reason="the extra `docs` is not installed")
+def test_swagger_ui_lists_every_route_and_calls_one_with_the_token(browser: Browser, target: Target) -> None:
+    page = browser.page()
+    heard = page.listen("Log.enable", "Runtime.enable", "Network.enable")
+    page.open(url_of(target, "/docs"))
+    page.run(FOUND)
+    _, document = target.ask("/openapi.json")
+
+    answers = [page.run(f"({EXECUTED})({json.dumps(f'{API}/runs')})")]
+    page.run(f"({AUTHORIZED})({json.dumps(TOKEN)})")
+    answers.append(page.run(f"({EXECUTED})({json.dumps(f'{API}/runs')})"))
+    listed = page.run("[...document.querySelectorAll('.opblock-summary-path')].map(shown => shown.dataset.path)")
+
+    assert sorted(set(listed)) == sorted(document["paths"])
+    assert answers == ["401", "200"]
+    assert page.run("document.querySelector('tr[data-param-name=cursor] .parameter__type').textContent") == "string"
+    assert page.run("document.querySelectorAll('.errors-wrapper').length") == 0
+    assert page.run("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+    asked = {event["params"]["request"]["url"] for event in heard if event["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith((url_of(target, "/"), "data:"))} == set()
+    # The refusal without a token is the one thing that the browser itself notes.
+    noted = [event["params"]["entry"] for event in heard if event["method"] == "Log.entryAdded"]
+    assert [entry["source"] for entry in noted] == ["network"] and "401" in noted[0]["text"]
+    assert not [event for event in heard if event["method"].startswith(("Runtime.exception", "Runtime.console"))]
+
+
+@pytest.mark.skipif(find_swagger() is None, reason="the extra `docs` is not installed")
+@pytest.mark.parametrize(
+    ("schema", "older"),
+    [
+        ({"type": "string"}, {"type": "string"}),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"type": "string", "nullable": True}),
+        ({"anyOf": [{"$ref": "#/x"}, {"type": "null"}]}, {"anyOf": [{"$ref": "#/x"}], "nullable": True}),
+        ({"anyOf": [{"type": "string"}, {"$ref": "#/x"}]}, {"anyOf": [{"type": "string"}, {"$ref": "#/x"}]}),
+        ({"type": ["string", "array"]}, {"anyOf": [{"type": "string"}, {"type": "array"}]}),
+        ({"type": ["string", "null"], "description": "x"}, {"type": "string", "nullable": True, "description": "x"}),
+        ({"exclusiveMinimum": 0, "maximum": 9}, {"minimum": 0, "exclusiveMinimum": True, "maximum": 9}),
+        (
+            {"properties": {"type": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}},
+            {"properties": {"type": {"type": "integer", "nullable": True}}},
+        ),
+    ],
+)
+def test_swagger_ui_is_shown_schemas_in_the_words_of_openapi_3_0(
+    browser: Browser, open_gateway: Target, schema: dict[str, Any], older: dict[str, Any]
+) -> None:
+    page = browser.page().open(url_of(open_gateway, "/docs"))
+
+    assert page.run(f"inOlderWords({json.dumps(schema)})") == older

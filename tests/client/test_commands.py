@@ -7,6 +7,7 @@ import pytest
 
 from abstractgateway.cli import main
 from abstractgateway.cli.remote import answer_to, waits_of
+from abstractgateway.client import Entry
 from abstractgateway.errors import Invalid, Unavailable
 from abstractgateway.runtime.chain import verify_chain
 from tests.client.conftest import TOKEN
@@ -269,3 +270,20 @@ def test_a_watch_says_when_the_gateway_goes_away_and_is_back(ag, asked, client, 
 
     assert "the gateway cannot be reached; trying again\n" in said.out
     assert "the gateway is back\n" in said.out
+
+
+def test_an_export_that_is_interrupted_leaves_what_was_there(ag, asked, tmp_path, monkeypatch):
+    out = tmp_path / "run.jsonl"
+    assert ag("ledger", "export", asked, "--out", str(out)).code == 0
+    before = out.read_bytes()
+
+    def interrupted(self, run_id, after=0):
+        yield Entry(1, {"n": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("abstractgateway.client.GatewayClient.ledger", interrupted)
+    said = ag("ledger", "export", asked, "--out", str(out))
+
+    assert (said.code, said.out) == (130, "")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("run")] == ["run.jsonl"]
+    assert out.read_bytes() == before

@@ -22,6 +22,7 @@ from . import (
     knowledge,
     ledger,
     media,
+    pages,
     process,
     prompt_cache,
     runner,
@@ -39,6 +40,7 @@ def openapi(call: Call) -> Response:
 
 ROUTES: tuple[Route, ...] = (
     *process.ROUTES,
+    *pages.ROUTES,
     Route(
         "GET",
         "/openapi.json",

@@ -1,4 +1,4 @@
-"""The process itself: that it answers, and the pages that describe its routes."""
+"""The process itself: that it answers, and what it measures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from werkzeug.wrappers import Response
 
 from abstractgateway.clock import to_iso
 
-from ..console import page, script, style
-from ..render import METRICS_TYPE, json_answer, metrics_answer, page_answer
+from ..render import METRICS_TYPE, json_answer, metrics_answer
 from ..route import API, Answer, Call, Route
 from ..shapes import FLAG, TEXT, shape
 
@@ -41,23 +40,6 @@ def metrics(call: Call) -> Response:
     return metrics_answer(call.gateway.metrics.text())
 
 
-def docs(call: Call) -> Response:
-    """Show every route on a page, with forms that try them."""
-    return page_answer(page(), "text/html; charset=utf-8")
-
-
-def docs_script(call: Call) -> Response:
-    """Return the script of the page."""
-    return page_answer(script(), "text/javascript; charset=utf-8")
-
-
-def docs_style(call: Call) -> Response:
-    """Return the style sheet of the page."""
-    return page_answer(style(), "text/css; charset=utf-8")
-
-
-_HTML = (Answer("The page.", TEXT, "text/html"),)
-
 ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
@@ -88,8 +70,4 @@ ROUTES: tuple[Route, ...] = (
         answers=(Answer("The measures as they are now.", TEXT, METRICS_TYPE),),
         refusals=(503,),
     ),
-    Route("GET", "/docs", docs, answers=_HTML, needs_token=False, is_listed=False),
-    Route("GET", "/redoc", docs, answers=_HTML, needs_token=False, is_listed=False),
-    Route("GET", "/docs/page.js", docs_script, answers=_HTML, needs_token=False, is_listed=False),
-    Route("GET", "/docs/page.css", docs_style, answers=_HTML, needs_token=False, is_listed=False),
 )

@@ -1,4 +1,4 @@
-"""What clients were told of runs that have ended, encoded: it does not change any more, and is asked for again."""
+"""What clients were told of runs that have ended or wait, encoded: it does not change until they do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..stores.base import RunRow
 _Key = tuple[str, int, int]
 
 
-class EndedRuns:
+class RestingRuns:
     """The latest asked for, up to `max_bytes` together; any thread may use it."""
 
     def __init__(self, max_bytes: int = 4 << 20) -> None:
@@ -29,7 +29,7 @@ class EndedRuns:
         return body
 
     def put(self, row: RunRow, body: bytes) -> None:
-        """Keep what is told of a run that has ended, unless it would take the place of many others."""
+        """Keep what is told of a run that does nothing now, unless it would take the place of many others."""
         if len(body) > self._max_bytes // 64:
             return
         with self._lock:
