@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from abstractgateway import GatewayService
+from abstractgateway.cli.ending import signals_end_at_once
 from abstractgateway.testing import ScriptedModel
 from abstractgateway_http.server import serve
 
@@ -33,7 +34,7 @@ def wait_for(who: str) -> None:
 
 
 def main() -> None:
-    with GatewayService.open(model=ScriptedModel(answer), tools={"post": post}) as gateway:
+    with signals_end_at_once(), GatewayService.open(model=ScriptedModel(answer), tools={"post": post}) as gateway:
         serve(gateway, port=0, on_ready=lambda server: print(f"serving on {server.url}", flush=True))
 
 

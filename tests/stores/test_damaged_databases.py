@@ -144,7 +144,7 @@ def test_a_start_that_is_interrupted_leaves_the_database_to_others(
 def test_a_database_that_may_not_be_written_ends_the_start_with_one_line(mode: int) -> None:
     code = (
         "import os, sys\n"
-        "import abstractgateway.stores.sqlite, abstractgateway_http.server\n"
+        "import abstractgateway.stores.sqlite, abstractgateway_http.server, abstractgateway.cli.commands\n"
         "from abstractgateway.cli import main\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
         "sys.exit(main(['serve', '--port', '0']))\n"
