@@ -13,6 +13,7 @@ from abstractgateway.service.audit import AuditLog
 from abstractgateway.service.audit_files import verify
 from abstractgateway.stores.disk import Disk
 from tests.cli.processes import Client, environment, port_of, serve
+from tests.cli.test_split_sharing import wait_until
 from tests.http.conftest import TOKEN, packed
 
 API = "/api/gateway"
@@ -183,13 +184,14 @@ def test_a_full_disk_refuses_writes_where_the_log_is_required(full, serve_gatewa
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_a_log_that_goes_on(tmp_path):
-    env = environment(tmp_path, "file", AUDIT_LOG="1")
+    env, log = environment(tmp_path, "file", AUDIT_LOG="1"), tmp_path / "audit_log.jsonl"
     with serve(env=env) as process:
         client = Client(port_of(process))
         for _ in range(5):
             client.start(bundle_id="hello")
+        wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") == 5)  # it is written beside the requests
         process.end(signal.SIGKILL)
-    with (tmp_path / "audit_log.jsonl").open("ab") as file:
+    with log.open("ab") as file:
         file.write(b'{"seq":99,"ts":"2026')  # as a kill in the middle of a write leaves it
     check = [sys.executable, "-m", "abstractgateway", "audit", "verify"]
 
