@@ -28,9 +28,16 @@ def encode_state(state: RunState) -> bytes:
 
 def encode_fields(fields: JsonObject) -> bytes:
     """Return the stored JSON of a run's fields. Raises `Invalid` for values JSON lacks or that would be too long."""
-    check_weight(fields.get("vars"), field="vars", most=MOST_VARS_WEIGHT)
+    check_vars_weight(fields.get("vars"))
     lines = [f'"{name}": {compact_text(value, field=name)}' for name, value in fields.items()]
     return _encoded("{\n  " + ",\n  ".join(lines) + "\n}")
+
+
+def check_vars_weight(vars: Any) -> None:
+    """Raise `Invalid` for variables that would be too long as JSON; the kernel's own among them are not."""
+    if isinstance(vars, dict):
+        given = {name: value for name, value in vars.items() if name != "_runtime"}
+        check_weight(given, field="vars", most=MOST_VARS_WEIGHT)
 
 
 def encode_delta(state: RunState, changes: Sequence[str]) -> bytes:

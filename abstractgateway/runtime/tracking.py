@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, ValuesView
 from typing import Any
 
-from ..jsonvalue import JsonObject, check_weight, compact_text
-from .delta import MOST_VARS_WEIGHT
+from ..jsonvalue import JsonObject, compact_text
+from .delta import check_vars_weight
 
 LARGE_PART_BYTES = 4096
 """A dictionary or list with more JSON than this is compared part by part …"""
@@ -58,7 +58,7 @@ class TrackedVars(dict[str, Any]):
         """
         found = Comparison()
         touched = {key: dict.__getitem__(self, key) for key in self._touched if key in self}
-        check_weight(touched, field="vars", most=MOST_VARS_WEIGHT)
+        check_vars_weight(touched)
         for key in sorted(self._touched):
             if key in touched:
                 self._parts[key] = found.compare(self._parts.get(key), touched[key], (key,))
