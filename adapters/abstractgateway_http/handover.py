@@ -304,16 +304,16 @@ class ServerOfChannel:
 
     def __init__(self, channel: LimitedChannel, server: Any) -> None:
         self._channel = channel
-        self._server = server
+        self.whole = server
 
     def pull_trigger(self) -> None:
         channel = self._channel
         if not (channel.is_listened_to and channel.is_at_rest):
             channel.note_change()
-            self._server.pull_trigger()
+            self.whole.pull_trigger()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._server, name)
+        return getattr(self.whole, name)
 
 
 class LimitedChannel(FairChannel):
@@ -390,6 +390,8 @@ class LimitedChannel(FairChannel):
 
     def del_channel(self, map: Any = None) -> None:
         super().del_channel(map)
+        if isinstance(self.server, ServerOfChannel):
+            self.server = self.server.whole  # each would keep the other alive
         on_left, self.on_left = self.on_left, _nothing
         on_left()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.http.conftest import packed
+from tests.small_disk import small_disk
 
 SIZE = 16 << 20
 ENOUGH = 4_000
@@ -17,19 +17,8 @@ ENOUGH = 4_000
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with little room."""
-    place = tmp_path / "data"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"no file system can be mounted here: {error}")
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(tmp_path / "data", SIZE):
+        yield tmp_path / "data"
 
 
 @pytest.mark.parametrize("backend", ["file", "sqlite"])

@@ -13,7 +13,6 @@ from abstractgateway.clock import SystemClock
 from abstractgateway.errors import Unavailable
 from abstractgateway.runner import Runner
 from abstractgateway.runtime import Effect, EffectOutcome, EffectType, RunState, Runtime, StepPlan, WorkflowSpec
-from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.runtime.commit import Commit
 from abstractgateway.stores.base import Changes
 from abstractgateway_postgres import PostgresStores, open_postgres_stores
@@ -21,6 +20,7 @@ from abstractgateway_postgres.address import Address
 from tests.postgres.pair import Pair
 from tests.postgres.proxy import Proxy
 from tests.postgres.server import shared
+from tests.postgres.writers import writing
 from tests.stores.shapes import Told, a_command, a_run, save, write
 
 PATIENCE_S = 30.0
@@ -50,38 +50,14 @@ def opened(pair: Pair) -> PostgresStores:
 
 def test_what_was_acknowledged_outlives_the_primary(pair: Pair) -> None:
     with closing(opened(pair)) as stores:
-        acknowledged: list[str] = []
-        is_over = threading.Event()
-        busy = threading.Semaphore(0)
+        with writing(stores) as writers:
+            for _ in range(2):
+                writers.wait_for(10)
+                pair.fail_over()
+                writers.wait_for(10)
+                pair.restore()
 
-        def work(name: str) -> None:
-            number = 0
-            while not is_over.is_set():
-                save(stores, a_run(f"{name}{number}"), count=2)
-                stores.commands.append(a_command(f"{name}{number}"))
-                acknowledged.append(f"{name}{number}")
-                busy.release()
-                number += 1
-
-        threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-        for thread in threads:
-            thread.start()
-        for _ in range(2):
-            for _ in range(10):
-                assert busy.acquire(timeout=PATIENCE_S)
-            pair.fail_over()
-            for _ in range(10):
-                assert busy.acquire(timeout=PATIENCE_S)
-            pair.restore()
-        is_over.set()
-        for thread in threads:
-            thread.join(PATIENCE_S)
-
-        for name in acknowledged:
-            assert stores.runs.open(name).revision == 1
-            assert verify_chain(stores.ledger.list(name)).ok
-        seqs = [stores.commands.get(name).seq for name in acknowledged]
-        assert len(set(seqs)) == len(acknowledged)
+        writers.check()
         assert stores.problems == []
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from abstractgateway_postgres.alone import GATEWAYS, DatabaseLock
 from abstractgateway_postgres.database import Database
 from tests.commands import Said, said_by
 from tests.postgres.server import SECRETIVE, Server, shared, url_of
+from tests.small_disk import small_disk
 from tests.stores.shapes import a_run, save
 
 Ag = Callable[..., Said]
@@ -178,27 +178,6 @@ def test_a_server_that_goes_down_meanwhile_costs_the_time_only(
     assert (again.code, "0 records" in again.out) == (0, True)
 
 
-@contextmanager
-def file_system(place: Path) -> Iterator[Callable[[str], None]]:
-    """Mount a file system with little room; the function gives it more."""
-
-    def mount(options: str) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        try:
-            mounted = subprocess.run(command, capture_output=True, text=True)
-        except OSError as error:
-            pytest.skip(f"no file system can be mounted here: {error}")
-        if mounted.returncode:
-            pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-
-    place.mkdir()
-    mount("size=4m")
-    try:
-        yield lambda size: mount(f"remount,size={size}")
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 @pytest.mark.parametrize("what", ["records", "artifacts"])
 @pytest.mark.parametrize("target", ["file", "sqlite"])
 def test_a_full_disk_is_told_and_once_there_is_room_the_migration_goes_on(
@@ -209,13 +188,13 @@ def test_a_full_disk_is_told_and_once_there_is_room_the_migration_goes_on(
             save(stores, a_run(f"r{number}"), count=5, text="x" * (60_000 if what == "records" else 1))
         if what == "artifacts":
             stores.artifacts.store(bytes(range(256)) * 20_000, run_id="r1")
-    with file_system(tmp_path / "small") as grow:
+    with small_disk(tmp_path / "small", 4 << 20) as resize:
         data = tmp_path / "small" / "data"
         command = ("migrate", "--data-dir", str(data), "--from", "postgres", "--to", target)
         full = said_by(capsys, *command)
         with pytest.raises(Conflict, match="was interrupted"):
             open_stores(GatewayConfig(data_dir=data, store_backend=target))
-        grow("64m")
+        resize(64 << 20)
         again = said_by(capsys, *command)
         with closing(open_stores(GatewayConfig(data_dir=data, store_backend=target))) as moved:
             ledgers = [moved.ledger.count(f"r{number}") for number in range(20)]

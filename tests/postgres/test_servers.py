@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from abstractgateway.errors import Invalid, StaleWrite, Unavailable
-from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.runtime.commit import Commit, Premises
 from abstractgateway_postgres import open_postgres_stores
 from abstractgateway_postgres.batch import Batch
 from tests.postgres.server import Server, shared, url_of
-from tests.stores.shapes import a_command, a_run, save, waiting, write
+from tests.postgres.writers import writing
+from tests.stores.shapes import a_run, save, waiting, write
 
 ROUNDS = 3
 
@@ -31,40 +31,18 @@ def own() -> Iterator[Server]:
 
 def test_what_was_acknowledged_outlives_a_server_that_ends_again_and_again(own: Server) -> None:
     with closing(open_postgres_stores(own.new_database(), patience_s=30.0)) as stores:
-        acknowledged: list[str] = []
-        is_over = threading.Event()
-        busy = threading.Semaphore(0)
+        with writing(stores) as writers:
+            for number in range(ROUNDS):
+                writers.wait_for(10)
+                if number % 2:
+                    own.restart()
+                else:
+                    own.kill()
+                    own.start()
 
-        def work(name: str) -> None:
-            number = 0
-            while not is_over.is_set():
-                save(stores, a_run(f"{name}{number}"), count=2)
-                stores.commands.append(a_command(f"{name}{number}"))
-                acknowledged.append(f"{name}{number}")
-                busy.release()
-                number += 1
-
-        threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-        for thread in threads:
-            thread.start()
-        for number in range(ROUNDS):
-            for _ in range(10):
-                assert busy.acquire(timeout=60)
-            if number % 2:
-                own.restart()
-            else:
-                own.kill()
-                own.start()
-        is_over.set()
-        for thread in threads:
-            thread.join(60)
-
-        assert len(acknowledged) >= 10 * ROUNDS
-        for name in acknowledged:
-            assert stores.runs.open(name).revision == 1
-            assert verify_chain(stores.ledger.list(name)).ok
-        seqs = [stores.commands.get(name).seq for name in acknowledged]
-        assert sorted(seqs) == list(range(1, len(acknowledged) + 1))
+        places = writers.check()
+        assert len(places) >= 10 * ROUNDS
+        assert sorted(places) == list(range(1, len(places) + 1))
 
 
 def test_a_server_that_stays_away_refuses_at_once_and_is_used_again_when_it_is_back(own: Server) -> None:

@@ -12,6 +12,7 @@ import pytest
 from abstractgateway.errors import Unavailable
 from abstractgateway.runtime.chain import verify_chain
 from abstractgateway.stores.base import Commit, Stores
+from tests.small_disk import small_disk
 from tests.stores.other import ROOT
 from tests.stores.shapes import ON_A_DISK, Backend, a_command, a_run, save, write
 
@@ -27,19 +28,8 @@ Open = Callable[[Backend, Path], Stores]
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with little room."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"no file system can be mounted here: {error}")
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(tmp_path / "small", SIZE):
+        yield tmp_path / "small"
 
 
 def fill(stores: Stores, name: str) -> int:
