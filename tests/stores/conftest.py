@@ -5,11 +5,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from abstractgateway.errors import GatewayError
+from abstractgateway.stores.artifacts import FileArtifactStore, InMemoryArtifactStore
 from abstractgateway.stores.base import Stores
+from tests.postgres.server import open_test_database
 from tests.stores.shapes import FILES, MEMORY, POSTGRES, SQLITE, Backend
 
 
@@ -51,3 +54,14 @@ def opened() -> Iterator[Callable[[Backend, Path], Stores]]:
 @pytest.fixture
 def stores(backend: Backend, opened: Callable[[Backend, Path], Stores], tmp_path: Path) -> Stores:
     return opened(backend, tmp_path)
+
+
+@pytest.fixture(params=["memory", "files", "postgres"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """The artifacts of each backend that has some of its own."""
+    if request.param == "postgres":
+        stores = open_test_database(tmp_path)
+        yield stores.artifacts
+        stores.close()
+    else:
+        yield InMemoryArtifactStore() if request.param == "memory" else FileArtifactStore(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,8 @@ import pytest
 
 from abstractgateway.errors import Conflict, Invalid, Unavailable
 from abstractgateway.stores.artifacts import FileArtifactStore, InMemoryArtifactStore
-from tests.postgres.server import open_test_database
 
 AnyArtifacts = Any
-
-
-@pytest.fixture(params=["memory", "files", "postgres"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyArtifacts]:
-    if request.param == "postgres":
-        stores = open_test_database(tmp_path)
-        yield stores.artifacts
-        stores.close()
-    else:
-        yield InMemoryArtifactStore() if request.param == "memory" else FileArtifactStore(tmp_path)
 
 
 def described(content: bytes, **fields: Any) -> Any:

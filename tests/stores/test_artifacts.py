@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from abstractgateway.errors import Conflict, Invalid, Unavailable
 from abstractgateway.stores import artifact_index, blob_files, open_file_stores
 from abstractgateway.stores.artifacts import (
     FileArtifactStore,
-    InMemoryArtifactStore,
     artifact_ref,
     compute_artifact_id,
     get_artifact_id,
@@ -23,20 +21,9 @@ from abstractgateway.stores.artifacts import (
 )
 from abstractgateway.stores.disk import Disk
 from abstractgateway.testing import FaultyDisk
-from tests.postgres.server import open_test_database
 
 AnyArtifacts = Any
 ONE_HOUR_AGO_NS = 3_600_000_000_000
-
-
-@pytest.fixture(params=["memory", "files", "postgres"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyArtifacts]:
-    if request.param == "postgres":
-        stores = open_test_database(tmp_path)
-        yield stores.artifacts
-        stores.close()
-    else:
-        yield InMemoryArtifactStore() if request.param == "memory" else FileArtifactStore(tmp_path)
 
 
 @pytest.mark.parametrize(
